@@ -1,0 +1,451 @@
+"""Every message of the control link and of the browser sockets, as tagged structs with limits.
+
+Kinds (DESIGN.md D): *state* is latest-wins, a *command* has a deadline and is acknowledged, a
+*record* must not be lost. Records never travel here: they go over HTTP (`episode.py`). Unknown
+fields are ignored; an unknown type or a malformed message is answered with `Refused`, never with a
+disconnect. New fields need defaults; no field changes its type or meaning (golden files in tests).
+Times are integer nanoseconds: `t_mono_ns` on the sender's monotonic clock, `t_wall_ns` since 1970.
+"""
+
+from enum import IntEnum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fleet.protocol.control import Lease, Mode
+from fleet.protocol.spec import Count, Epoch, Name, PolicyRef, RobotSpec, Sha256, TaskSpec, Text
+
+PROTOCOL_VERSION = 1
+# One message on a control link: a full-size frame, or an announcement with its weights inline.
+MAX_LINK_MESSAGE_BYTES = 4 * 1024 * 1024
+# One message from a browser: a command, never bulk.
+MAX_BROWSER_MESSAGE_BYTES = 16 * 1024
+# Weights up to this size ride in the announcement; larger ones are fetched over HTTP.
+MAX_INLINE_WEIGHTS_BYTES = 1024 * 1024
+MAX_FRAME_BYTES = 2 * 1024 * 1024
+MAX_ROBOTS_PER_MESSAGE = 1000
+# Frames a viewer may hold unacknowledged, per subscription (DESIGN.md K).
+FRAME_CREDIT = 2
+HEARTBEAT_S = 1.0
+# Without a heartbeat for this long a robot is shown as stale; twice as long, offline.
+STALE_AFTER_S = 3.0
+
+Action = Annotated[tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...], Meta(min_length=1, max_length=64)]
+FeedSize = Literal["thumbnail", "full"]
+Outcome = Literal["success", "failure", "timeout", "abort"]
+Purpose = Literal["train", "eval", "demonstration"]
+
+
+class CloseCode(IntEnum):
+    """Why a socket of ours was closed by us."""
+
+    UNAUTHENTICATED = 4401
+    FORBIDDEN = 4403
+    REPLACED = 4409
+    TOO_LARGE = 4413
+    OVERFLOW = 4429
+    PROTOCOL_VERSION = 4426
+    GOING_AWAY = 1001
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """Base of every message: the tag is the class name."""
+
+
+# ---- robot → server ---------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First message of a robot. State."""
+
+    protocol: int
+    robot: Name
+    spec: RobotSpec
+    agent_version: Text
+    t_wall_ns: int
+    policy: PolicyRef | None = None
+    # The highest lease epoch this robot has seen; the server never grants at or below it.
+    epoch: Epoch = 0
+    mode: Mode = Mode.HOLDING
+    # Episodes in the spool that are not yet acknowledged.
+    spool_episodes: Count = 0
+
+
+class LoopStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Health of the control loop over the last heartbeat period; milliseconds."""
+
+    ticks: Count = 0
+    missed_ticks: Count = 0
+    jitter_p50_ms: float = 0.0
+    jitter_p99_ms: float = 0.0
+    busy_p50_ms: float = 0.0
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """What a robot is, once a second. State; the server reconciles *assigned* against `policy`."""
+
+    seq: Count
+    t_mono_ns: int
+    t_wall_ns: int
+    mode: Mode
+    epoch: Epoch
+    policy: PolicyRef | None
+    # When the active policy was swapped in, wall clock.
+    policy_since_wall_ns: int = 0
+    task: str = ""
+    instruction: str = ""
+    purpose: Purpose = "train"
+    episode: str = ""
+    tick: Count = 0
+    # Why the robot holds or is stopped, in words; empty otherwise.
+    reason: Text = ""
+    # Outcomes of the last episodes, oldest first: s success, f failure, t timeout, a abort.
+    recent: Annotated[str, Meta(max_length=32)] = ""
+    loop: LoopStats = msgspec.field(default_factory=LoopStats)
+    spool_episodes: Count = 0
+    spool_bytes: Count = 0
+    rtt_ms: float = 0.0
+    # Server wall clock minus robot wall clock, as the robot estimates it.
+    clock_offset_ns: int = 0
+    upload_error: Text = ""
+
+
+class Telemetry(Message, frozen=True, kw_only=True):
+    """Fast state of a robot, sent only while somebody subscribes. State, one a tick at most."""
+
+    seq: Count
+    t_wall_ns: int
+    mode: Mode
+    epoch: Epoch
+    tick: Count
+    state: tuple[float, ...]
+    action: tuple[float, ...]
+    policy_action: tuple[float, ...]
+    doubt: float = 0.0
+    episode: str = ""
+    task: str = ""
+    purpose: Purpose = "train"
+    # Simulated robots only, and only when asked for: what a privileged, scripted operator reads.
+    privileged: tuple[float, ...] = ()
+    reward: float = 0.0
+
+
+class Frame(Message, frozen=True, kw_only=True):
+    """One camera image for people. State: a newer one replaces it everywhere."""
+
+    camera: Name
+    size: FeedSize
+    seq: Count
+    t_wall_ns: int
+    jpeg: Annotated[bytes, Meta(max_length=MAX_FRAME_BYTES)]
+
+
+class Acknowledged(Message, frozen=True, kw_only=True):
+    """The robot's answer to a command: the arbiter took it, or why it did not."""
+
+    # `seq` of the command, and its epoch; a stop is answered with its own `stop_id`.
+    seq: Count = 0
+    epoch: Epoch = 0
+    command: Text = ""
+    accepted: bool = True
+    reason: Text = ""
+    mode: Mode = Mode.HOLDING
+    stop_id: Text = ""
+    # Echo of the command's `t_client_ms`, so that the sender can time the round trip.
+    t_client_ms: float = 0.0
+    t_wall_ns: int = 0
+
+
+class PolicyReport(Message, frozen=True, kw_only=True):
+    """What became of an announced version on this robot. State on the wire, a row on the server."""
+
+    number: Count
+    sha256: Sha256
+    status: Literal["verified", "applied", "rejected", "rolled_back"]
+    t_wall_ns: int
+    reason: Text = ""
+
+
+class Ping(Message, frozen=True, kw_only=True):
+    """Clock and round trip probe, either way."""
+
+    t_sender_ns: int
+
+
+class Pong(Message, frozen=True, kw_only=True):
+    """Answer to `Ping`: its time, and the answerer's wall clock."""
+
+    t_sender_ns: int
+    t_wall_ns: int
+
+
+# ---- server → robot ---------------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """Answer to `Hello`. State."""
+
+    protocol: int
+    t_wall_ns: int
+    # Highest lease epoch the server has granted for this robot.
+    epoch: Epoch = 0
+
+
+class Assignment(Message, frozen=True, kw_only=True):
+    """What a robot does until told otherwise; it needs no server to go on with it. State."""
+
+    tasks: Annotated[tuple[TaskSpec, ...], Meta(max_length=256)]
+    # One episode in this many is held out for evaluation: fixed seeds, no takeover. 0 is never.
+    evaluate_every: Annotated[int, Meta(ge=0, le=1000)] = 6
+    # Seeds of held-out layouts, walked in order per task; training seeds never fall among them.
+    eval_seeds: Annotated[tuple[int, ...], Meta(max_length=1000)] = ()
+    train_seed: int = 0
+    # Seconds between an episode's end and the next start, when the scene is put back.
+    reset_s: Annotated[float, Meta(ge=0, le=3600)] = 1.0
+    paused: bool = False
+
+
+class PolicyAnnouncement(Message, frozen=True, kw_only=True):
+    """A version this robot is to run from its next episode on. State, repeated on heartbeats."""
+
+    policy: PolicyRef
+    weights: Annotated[bytes, Meta(max_length=MAX_INLINE_WEIGHTS_BYTES)] | None = None
+
+
+class FeedRequest(Message, frozen=True, kw_only=True):
+    """Which frames and telemetry somebody watches now. State; replaces the previous request."""
+
+    # (camera, size) pairs to send, each at most `fps` a second.
+    frames: Annotated[tuple[tuple[Name, FeedSize], ...], Meta(max_length=32)] = ()
+    fps: Annotated[float, Meta(gt=0, le=60)] = 10.0
+    telemetry: bool = False
+    privileged: bool = False
+
+
+class LeaseGranted(Message, frozen=True, kw_only=True):
+    """Command: this lease now holds the robot."""
+
+    lease: Lease
+
+
+class LeaseEnded(Message, frozen=True, kw_only=True):
+    """Command: the lease ended. `hand_back` returns to the policy, `lost` leaves the robot holding."""
+
+    epoch: Epoch
+    how: Literal["hand_back", "lost"]
+
+
+class Teleop(Message, frozen=True, kw_only=True):
+    """Command: one action from the lease holder. Late, stale or fenced ones are discarded."""
+
+    epoch: Epoch
+    seq: Count
+    action: Action
+    t_wall_ns: int
+    t_client_ms: float = 0.0
+
+
+class Hold(Message, frozen=True, kw_only=True):
+    """Command: stop acting and hold, without latching."""
+
+    seq: Count = 0
+    reason: Text = ""
+
+
+class Resume(Message, frozen=True, kw_only=True):
+    """Command: let the policy act again after holding. Always an explicit act of a person."""
+
+    seq: Count = 0
+    epoch: Epoch = 0
+
+
+class MarkOutcome(Message, frozen=True, kw_only=True):
+    """Command: a person judges the running episode, which ends it."""
+
+    seq: Count = 0
+    outcome: Outcome
+    judge: Text
+    episode: str = ""
+
+
+class Stop(Message, frozen=True, kw_only=True):
+    """Emergency stop: latched on the robot, repeated by the server until acknowledged."""
+
+    stop_id: Text
+    by: Text
+
+
+class Release(Message, frozen=True, kw_only=True):
+    """Command: undo the latch of a stop. The robot then holds; it does not resume."""
+
+    seq: Count = 0
+    by: Text = ""
+
+
+class Refused(Message, frozen=True, kw_only=True):
+    """What a peer's message was refused for. The connection stays."""
+
+    code: Text
+    reason: Text
+
+
+FromRobot = Hello | Heartbeat | Telemetry | Frame | Acknowledged | PolicyReport | Ping | Pong
+ToRobot = (
+    Welcome | Assignment | PolicyAnnouncement | FeedRequest | LeaseGranted | LeaseEnded | Teleop
+    | Hold | Resume | MarkOutcome | Stop | Release | Refused | Ping | Pong
+)
+
+
+# ---- browser → server (JSON) -------------------------------------------------------------------
+
+
+class Watch(Message, frozen=True, kw_only=True):
+    """Subscribe to robots' state; `telemetry` adds the fast state of each. Replaces the last Watch."""
+
+    robots: Annotated[tuple[Name, ...], Meta(max_length=MAX_ROBOTS_PER_MESSAGE)] = ()
+    # True: every robot, also ones that join later; `robots` is then ignored.
+    every: bool = False
+    telemetry: bool = False
+    # Simulators' privileged state; refused to anyone but a scripted operator.
+    privileged: bool = False
+
+
+class TakeOver(Message, frozen=True, kw_only=True):
+    """Ask for the lease of a robot."""
+
+    robot: Name
+    t_client_ms: float = 0.0
+
+
+class KeepLease(Message, frozen=True, kw_only=True):
+    """Renew a lease while holding still."""
+
+    robot: Name
+    epoch: Epoch
+
+
+class HandBack(Message, frozen=True, kw_only=True):
+    """Give the robot back to the policy."""
+
+    robot: Name
+    epoch: Epoch
+
+
+class Drive(Message, frozen=True, kw_only=True):
+    """One teleoperation command from a browser; becomes a `Teleop`."""
+
+    robot: Name
+    epoch: Epoch
+    seq: Count
+    action: Action
+    t_client_ms: float = 0.0
+    # Age of the newest frame shown when this was sent; above STALE_VIDEO_S the server refuses.
+    frame_age_ms: float = 0.0
+
+
+class HoldRobot(Message, frozen=True, kw_only=True):
+    """Ask a robot to hold."""
+
+    robot: Name
+
+
+class ResumeRobot(Message, frozen=True, kw_only=True):
+    """Ask a holding robot to act again."""
+
+    robot: Name
+
+
+class Judge(Message, frozen=True, kw_only=True):
+    """Judge the running episode of a robot."""
+
+    robot: Name
+    outcome: Outcome
+    episode: str = ""
+
+
+class StopRobots(Message, frozen=True, kw_only=True):
+    """Emergency stop for the named robots, or for all."""
+
+    robots: Annotated[tuple[Name, ...], Meta(max_length=MAX_ROBOTS_PER_MESSAGE)] = ()
+    every: bool = False
+
+
+class ReleaseRobot(Message, frozen=True, kw_only=True):
+    """Release a stopped robot; needs the operator's role."""
+
+    robot: Name
+
+
+class WatchFrames(Message, frozen=True, kw_only=True):
+    """On the feed socket: the cameras wanted now. Replaces the last request."""
+
+    feeds: Annotated[tuple[tuple[Name, Name, FeedSize], ...], Meta(max_length=256)] = ()
+
+
+class FrameShown(Message, frozen=True, kw_only=True):
+    """On the feed socket: a frame was drawn, its credit returns."""
+
+    robot: Name
+    camera: Name
+    size: FeedSize
+    seq: Count
+
+
+FromBrowser = (
+    Watch | TakeOver | KeepLease | HandBack | Drive | HoldRobot | ResumeRobot | Judge | StopRobots
+    | ReleaseRobot | Ping
+)
+FromViewer = WatchFrames | FrameShown | Ping
+
+
+# ---- server → browser (JSON) -------------------------------------------------------------------
+
+
+class RobotState(Message, frozen=True, kw_only=True):
+    """All a page shows of one robot. State; `revision` grows with every change."""
+
+    robot: Name
+    revision: Count
+    connection: Literal["online", "stale", "offline"]
+    simulated: bool = False
+    heartbeat: Heartbeat | None = None
+    lease: Lease | None = None
+    assigned_number: int | None = None
+    # True from an accepted stop request until the robot acknowledged it.
+    stop_pending: bool = False
+    t_wall_ns: int = 0
+
+
+class Snapshot(Message, frozen=True, kw_only=True):
+    """State of every watched robot; events at or below a robot's revision are to be ignored."""
+
+    robots: tuple[RobotState, ...]
+    operator: Text = ""
+    operator_kind: Text = "human"
+
+
+class RobotTelemetry(Message, frozen=True, kw_only=True):
+    """Fast state of one robot, relayed."""
+
+    robot: Name
+    telemetry: Telemetry
+
+
+class TakeoverAnswer(Message, frozen=True, kw_only=True):
+    """Answer to `TakeOver`: the lease, or why not and who holds it."""
+
+    robot: Name
+    lease: Lease | None
+    reason: Text = ""
+    t_client_ms: float = 0.0
+
+
+class CommandAnswer(Message, frozen=True, kw_only=True):
+    """The robot's `Acknowledged`, relayed to the one who sent the command; or the server's refusal."""
+
+    robot: Name
+    answer: Acknowledged
+
+
+ToBrowser = Snapshot | RobotState | RobotTelemetry | TakeoverAnswer | CommandAnswer | Refused | Ping | Pong

@@ -1,0 +1,74 @@
+"""What a robot is and what it is asked to do, as values on the wire."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Meta(max_length=500)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Epoch = Annotated[int, Meta(ge=0, le=2**31)]
+
+MAX_ACTION_DIM = 64
+MAX_STATE_DIM = 256
+MAX_CAMERAS = 8
+MAX_TASKS = 256
+
+
+class Camera(msgspec.Struct, frozen=True, kw_only=True):
+    """One camera: the size it is recorded at, and the sizes people may watch."""
+
+    name: Name
+    width_px: Annotated[int, Meta(ge=16, le=4096)]
+    height_px: Annotated[int, Meta(ge=16, le=4096)]
+    title: Text = ""
+
+
+class RobotSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Embodiment: what is measured and commanded, and how fast."""
+
+    embodiment: Name
+    control_hz: Annotated[float, Meta(gt=0, le=1000)]
+    action_names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_ACTION_DIM)]
+    # Limits of each action component, in the action's own unit.
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    # Largest change of an action component in one tick during the slew window after a hand-back.
+    action_slew: tuple[float, ...]
+    state_names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_STATE_DIM)]
+    cameras: Annotated[tuple[Camera, ...], Meta(max_length=MAX_CAMERAS)]
+    # Images are recorded every this many ticks; the state and the action on every tick.
+    image_every: Annotated[int, Meta(ge=1, le=100)] = 1
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        a = len(self.action_names)
+        if not len(self.action_low) == len(self.action_high) == len(self.action_slew) == a:
+            raise ValueError("action_low, action_high and action_slew need one entry per action name")
+        if any(low >= high for low, high in zip(self.action_low, self.action_high, strict=True)):
+            raise ValueError("every action_low must be below its action_high")
+
+
+class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as a robot needs it. `instruction` is what the policy reads; `name` is never its input."""
+
+    name: Name
+    instruction: Text
+    paraphrases: Annotated[tuple[Text, ...], Meta(max_length=32)] = ()
+    timeout_ticks: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    weight: Annotated[float, Meta(ge=0)] = 1.0
+    # Part of each layout dimension's range that training resets draw from, as fractions.
+    layout_low: float = 0.0
+    layout_high: float = 1.0
+
+
+class PolicyRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A published set of weights, as a value: what a robot is told to run."""
+
+    number: Count
+    sha256: Sha256
+    url: Text
+    size_bytes: Count
+    parent: int | None = None
