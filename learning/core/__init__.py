@@ -1,0 +1,1 @@
+"""Policies, buffers, samplers and learners. Pure: torch, numpy and `fleet.protocol` only."""

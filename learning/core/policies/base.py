@@ -1,0 +1,112 @@
+"""What a policy is, and its artifact: safetensors with the configuration in the metadata.
+
+The artifact is what is published: weights and what is needed to rebuild the network around them,
+never pickle. A registry maps `PolicyConfig.kind` to a class, so that an agent can load any policy
+it has the code for.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+import torch
+from msgspec import Meta
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from learning.core.types import Batch, Observation
+
+MAX_ARTIFACT_BYTES = 2 * 1024**3
+
+
+class BadArtifact(ValueError):
+    """Bytes that are not a policy this code can run."""
+
+
+class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything needed to rebuild a policy's network."""
+
+    # Which class: "image" or "state".
+    kind: str
+    state_dim: Annotated[int, Meta(ge=1, le=256)]
+    action_dim: Annotated[int, Meta(ge=1, le=64)]
+    # Cameras in the order the network stacks them; empty for a state policy.
+    cameras: tuple[str, ...] = ()
+    # Side of the square image the network sees; recorded images are reduced to it by area.
+    image_px: Annotated[int, Meta(ge=16, le=512)] = 64
+    # Actions proposed at once, and how many of them are executed before the next inference.
+    horizon: Annotated[int, Meta(ge=1, le=100)] = 8
+    execute: Annotated[int, Meta(ge=1, le=100)] = 4
+    width: Annotated[int, Meta(ge=8, le=4096)] = 256
+    text_buckets: Annotated[int, Meta(ge=16, le=65536)] = 512
+    # Limits of the action, in its unit; proposals are clipped to them.
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
+
+
+class Policy(nn.Module):
+    """A network that turns an observation into an action chunk."""
+
+    config: PolicyConfig
+
+    def act(self, observation: Observation) -> tuple[Tensor, float]:
+        """Return (float32 [h, a] on the CPU, doubt). Doubt is NaN when the policy computes none."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of each sample, float32 [b], differentiable."""
+        raise NotImplementedError
+
+
+_registry: dict[str, Callable[[PolicyConfig], Policy]] = {}
+
+
+def register(kind: str) -> Callable[[type[Policy]], type[Policy]]:
+    """Class decorator: `kind` in a configuration builds this class."""
+
+    def add(cls: type[Policy]) -> type[Policy]:
+        _registry[kind] = cls
+        return cls
+
+    return add
+
+
+def build_policy(config: PolicyConfig) -> Policy:
+    """Return an untrained policy of `config`. Raises BadArtifact for an unknown kind."""
+    import learning.core.policies.image
+    import learning.core.policies.state  # noqa: F401
+
+    if config.kind not in _registry:
+        raise BadArtifact(f"no policy of kind {config.kind!r} in this version of the code")
+    return _registry[config.kind](config)
+
+
+def save_policy(policy: Policy) -> bytes:
+    """Return the artifact of a policy: float32 weights and configuration, as safetensors bytes."""
+    tensors = {k: v.detach().contiguous().cpu() for k, v in policy.state_dict().items()}
+    return save_tensors(tensors, {"policy": msgspec.json.encode(policy.config).decode()})
+
+
+def load_policy(artifact: bytes) -> Policy:
+    """Rebuild the policy of an artifact, in eval mode.
+
+    Raises:
+        BadArtifact: Not safetensors, no or wrong configuration, tensors that do not fit it, or
+            values that are not finite.
+    """
+    try:
+        size = int.from_bytes(artifact[:8], "little")
+        header = msgspec.json.decode(artifact[8 : 8 + size], type=dict)
+        config = msgspec.json.decode(header["__metadata__"]["policy"], type=PolicyConfig)
+        tensors = load_tensors(artifact)
+        policy = build_policy(config)
+        policy.load_state_dict(tensors)
+    except BadArtifact:
+        raise
+    except Exception as error:  # safetensors, msgspec and torch each raise their own kinds
+        raise BadArtifact(f"not a policy artifact: {error}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise BadArtifact(f"weights of {name} are not finite")
+    return policy.eval()
