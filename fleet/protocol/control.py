@@ -1,7 +1,7 @@
 """Who controls a robot: modes, events, one transition table, and the lease. Run by both ends.
 
 The robot's arbiter and the server's lease service step the same table, so a pair that is not in
-`TRANSITIONS` cannot happen on either side. Rules: FACTS.md 5 (takeover safety), DESIGN.md J and M.
+`TRANSITIONS` cannot happen on either side. Rules: docs/safety.md.
 Silence of an operator is not an event: the robot stays in its mode and applies zero motion
 (dead-man), so that a hiccup of the network neither ends a takeover nor wakes the policy.
 """
@@ -10,15 +10,15 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
-# No fresh command for this long: zero motion within one control tick (FACTS.md 5).
+# No fresh command for this long: zero motion within one control tick (docs/safety.md).
 DEAD_MAN_S = 0.2
-# A takeover starts with this long a handover: commands act, steps are not training labels (FACTS.md 2).
+# A takeover starts with this long a handover: commands act, steps are not training labels (HG-DAgger, docs/learners.md).
 HANDOVER_S = 0.3
-# After a hand-back, the change of action per tick is limited for this long (FACTS.md 5).
+# After a hand-back, the change of action per tick is limited for this long (docs/safety.md).
 HAND_BACK_SLEW_S = 0.4
 # A lease that its holder does not renew ends after this long; any command or keep-alive renews it.
 LEASE_TTL_S = 5.0
-# A frame older than this locks an operator out of driving (FACTS.md 5).
+# A frame older than this locks an operator out of driving (docs/safety.md).
 STALE_VIDEO_S = 0.5
 # A command older than this on arrival is discarded by the robot (age on the server's clock).
 COMMAND_TTL_S = 0.5
@@ -60,7 +60,7 @@ class Controller(StrEnum):
 
 
 class ControlLabel(IntEnum):
-    """`control_mode` of a recorded step: 0 policy, 1 human, 2 transition (FACTS.md 2); 3 nobody."""
+    """`control_mode` of a recorded step: 0 policy, 1 human, 2 transition (HG-DAgger, docs/learners.md); 3 nobody."""
 
     POLICY = 0
     HUMAN = 1

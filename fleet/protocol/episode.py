@@ -44,7 +44,7 @@ MAX_PART_BYTES = 64 * 1024 * 1024
 MAX_PART_STEPS = 2000
 MAX_PARTS = 500
 MAX_INTERVENTIONS = 1000
-# Steps before a takeover that are flagged as the policy's mistake (Sirius; FACTS.md 2).
+# Steps before a takeover that are flagged as the policy's mistake (Sirius).
 BEFORE_TAKEOVER_STEPS = 15
 CONTROLLERS: tuple[Controller, ...] = (
     Controller.POLICY,

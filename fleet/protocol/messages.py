@@ -1,6 +1,6 @@
 """Every message of the control link and of the browser sockets, as tagged structs with limits.
 
-Kinds (DESIGN.md D): *state* is latest-wins, a *command* has a deadline and is acknowledged, a
+Kinds (docs/architecture.md): *state* is latest-wins, a *command* has a deadline and is acknowledged, a
 *record* must not be lost. Records never travel here: they go over HTTP (`episode.py`). Unknown
 fields are ignored; an unknown type or a malformed message is answered with `Refused`, never with a
 disconnect. New fields need defaults; no field changes its type or meaning (golden files in tests).
@@ -25,7 +25,7 @@ MAX_BROWSER_MESSAGE_BYTES = 16 * 1024
 MAX_INLINE_WEIGHTS_BYTES = 1024 * 1024
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 MAX_ROBOTS_PER_MESSAGE = 1000
-# Frames a viewer may hold unacknowledged, per subscription (DESIGN.md K).
+# Frames a viewer may hold unacknowledged, per subscription (docs/architecture.md).
 FRAME_CREDIT = 2
 HEARTBEAT_S = 1.0
 # Without a heartbeat for this long a robot is shown as stale; twice as long, offline.
