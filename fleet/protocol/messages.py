@@ -112,7 +112,11 @@ class Heartbeat(Message, frozen=True, kw_only=True):
 
 
 class Telemetry(Message, frozen=True, kw_only=True):
-    """Fast state of a robot, sent only while somebody subscribes. State, one a tick at most."""
+    """Fast state of a robot, sent only while somebody subscribes. State, one a tick at most.
+
+    Numbers are finite, because JSON has no NaN: `policy_action` is empty when nothing is proposed,
+    `doubt` and `reward` are 0 when there is none.
+    """
 
     seq: Count
     t_wall_ns: int
