@@ -1,0 +1,18 @@
+"""Rows of the learning app: what robots recorded, what people judged, what was learned from it."""
+
+from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Intervention
+from learning.models.labels import Label
+from learning.models.learners import Learner, LearnerMetric, Round
+from learning.models.policies import PolicyVersion
+
+__all__ = [
+    "ClosedCursor",
+    "Episode",
+    "EpisodePart",
+    "Intervention",
+    "Label",
+    "Learner",
+    "LearnerMetric",
+    "PolicyVersion",
+    "Round",
+]
