@@ -1,4 +1,4 @@
-"""Encode and decode messages: msgpack to robots, JSON to browsers, a header and a JPEG to viewers."""
+"""Encode and decode messages: msgpack to robots, JSON to browsers, header and JPEG to viewers."""
 
 from typing import Any
 

@@ -12,7 +12,8 @@ import msgspec
 
 # No fresh command for this long: zero motion within one control tick (docs/safety.md).
 DEAD_MAN_S = 0.2
-# A takeover starts with this long a handover: commands act, steps are not training labels (HG-DAgger, docs/learners.md).
+# A takeover starts with this long a handover: commands act, steps are not training labels
+# (HG-DAgger, docs/learners.md).
 HANDOVER_S = 0.3
 # After a hand-back, the change of action per tick is limited for this long (docs/safety.md).
 HAND_BACK_SLEW_S = 0.4
@@ -60,7 +61,7 @@ class Controller(StrEnum):
 
 
 class ControlLabel(IntEnum):
-    """`control_mode` of a recorded step: 0 policy, 1 human, 2 transition (HG-DAgger, docs/learners.md); 3 nobody."""
+    """`control_mode` of a step: 0 policy, 1 human, 2 transition (docs/learners.md), 3 nobody."""
 
     POLICY = 0
     HUMAN = 1

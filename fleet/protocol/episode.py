@@ -195,7 +195,7 @@ def _rows(values: list[np.ndarray | None], width: int) -> pa.Array:
 
 
 def encode_part(header: EpisodeHeader, steps: list[Step], *, index: int = 0) -> bytes:
-    """Return one part as the bytes of an Arrow IPC file. Raises BadEpisode when empty or too large."""
+    """Return one part as the bytes of an Arrow IPC file. Raises BadEpisode if empty or too big."""
     if not 0 < len(steps) <= MAX_PART_STEPS:
         raise BadEpisode(f"a part holds 1 to {MAX_PART_STEPS} steps, not {len(steps)}")
     schema = part_schema(header, index=index)
@@ -211,7 +211,9 @@ def encode_part(header: EpisodeHeader, steps: list[Step], *, index: int = 0) -> 
         jpegs = [x.images.get(camera.name) for x in steps]
         columns[f"image.{camera.name}"] = pa.array(jpegs, pa.binary())
     arrays = [
-        columns[f.name] if f.name in columns else pa.array([getattr(x, f.name) for x in steps], f.type)
+        columns[f.name]
+        if f.name in columns
+        else pa.array([getattr(x, f.name) for x in steps], f.type)
         for f in schema
     ]
     sink = io.BytesIO()
@@ -233,6 +235,7 @@ class Part:
 
     @property
     def first_step(self) -> int:
+        """Index in the episode of the first row."""
         return int(self.table["step"][0].as_py())
 
     def array(self, name: str) -> np.ndarray:

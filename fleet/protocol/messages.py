@@ -1,7 +1,7 @@
 """Every message of the control link and of the browser sockets, as tagged structs with limits.
 
-Kinds (docs/architecture.md): *state* is latest-wins, a *command* has a deadline and is acknowledged, a
-*record* must not be lost. Records never travel here: they go over HTTP (`episode.py`). Unknown
+Kinds (docs/architecture.md): *state* is latest-wins, a *command* has a deadline and is acknowledged,
+a *record* must not be lost. Records never travel here: they go over HTTP (`episode.py`). Unknown
 fields are ignored; an unknown type or a malformed message is answered with `Refused`, never with a
 disconnect. New fields need defaults; no field changes its type or meaning (golden files in tests).
 Times are integer nanoseconds: `t_mono_ns` on the sender's monotonic clock, `t_wall_ns` since 1970.
@@ -31,7 +31,9 @@ HEARTBEAT_S = 1.0
 # Without a heartbeat for this long a robot is shown as stale; twice as long, offline.
 STALE_AFTER_S = 3.0
 
-Action = Annotated[tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...], Meta(min_length=1, max_length=64)]
+Action = Annotated[
+    tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...], Meta(min_length=1, max_length=64)
+]
 FeedSize = Literal["thumbnail", "full"]
 Outcome = Literal["success", "failure", "timeout", "abort"]
 Purpose = Literal["train", "eval", "demonstration"]
@@ -234,7 +236,7 @@ class LeaseGranted(Message, frozen=True, kw_only=True):
 
 
 class LeaseEnded(Message, frozen=True, kw_only=True):
-    """Command: the lease ended. `hand_back` returns to the policy, `lost` leaves the robot holding."""
+    """Command: the lease ended. `hand_back` returns to the policy; `lost`: the robot holds."""
 
     epoch: Epoch
     how: Literal["hand_back", "lost"]
@@ -296,8 +298,21 @@ class Refused(Message, frozen=True, kw_only=True):
 
 FromRobot = Hello | Heartbeat | Telemetry | Frame | Acknowledged | PolicyReport | Ping | Pong
 ToRobot = (
-    Welcome | Assignment | PolicyAnnouncement | FeedRequest | LeaseGranted | LeaseEnded | Teleop
-    | Hold | Resume | MarkOutcome | Stop | Release | Refused | Ping | Pong
+    Welcome
+    | Assignment
+    | PolicyAnnouncement
+    | FeedRequest
+    | LeaseGranted
+    | LeaseEnded
+    | Teleop
+    | Hold
+    | Resume
+    | MarkOutcome
+    | Stop
+    | Release
+    | Refused
+    | Ping
+    | Pong
 )
 
 
@@ -305,7 +320,7 @@ ToRobot = (
 
 
 class Watch(Message, frozen=True, kw_only=True):
-    """Subscribe to robots' state; `telemetry` adds the fast state of each. Replaces the last Watch."""
+    """Subscribe to robots' state; `telemetry` adds the fast state. Replaces the last Watch."""
 
     robots: Annotated[tuple[Name, ...], Meta(max_length=MAX_ROBOTS_PER_MESSAGE)] = ()
     # True: every robot, also ones that join later; `robots` is then ignored.
@@ -397,8 +412,17 @@ class FrameShown(Message, frozen=True, kw_only=True):
 
 
 FromBrowser = (
-    Watch | TakeOver | KeepLease | HandBack | Drive | HoldRobot | ResumeRobot | Judge | StopRobots
-    | ReleaseRobot | Ping
+    Watch
+    | TakeOver
+    | KeepLease
+    | HandBack
+    | Drive
+    | HoldRobot
+    | ResumeRobot
+    | Judge
+    | StopRobots
+    | ReleaseRobot
+    | Ping
 )
 FromViewer = WatchFrames | FrameShown | Ping
 
@@ -446,10 +470,12 @@ class TakeoverAnswer(Message, frozen=True, kw_only=True):
 
 
 class CommandAnswer(Message, frozen=True, kw_only=True):
-    """The robot's `Acknowledged`, relayed to the one who sent the command; or the server's refusal."""
+    """The robot's `Acknowledged`, relayed to whoever sent the command; or the server's refusal."""
 
     robot: Name
     answer: Acknowledged
 
 
-ToBrowser = Snapshot | RobotState | RobotTelemetry | TakeoverAnswer | CommandAnswer | Refused | Ping | Pong
+ToBrowser = (
+    Snapshot | RobotState | RobotTelemetry | TakeoverAnswer | CommandAnswer | Refused | Ping | Pong
+)

@@ -46,13 +46,15 @@ class RobotSpec(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         a = len(self.action_names)
         if not len(self.action_low) == len(self.action_high) == len(self.action_slew) == a:
-            raise ValueError("action_low, action_high and action_slew need one entry per action name")
+            raise ValueError(
+                "action_low, action_high and action_slew need one entry per action name"
+            )
         if any(low >= high for low, high in zip(self.action_low, self.action_high, strict=True)):
             raise ValueError("every action_low must be below its action_high")
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as a robot needs it. `instruction` is what the policy reads; `name` is never its input."""
+    """A task as a robot needs it. The policy reads `instruction`; `name` is never its input."""
 
     name: Name
     instruction: Text
