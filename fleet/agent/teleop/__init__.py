@@ -1,0 +1,1 @@
+"""Operators that are programs: clients of the same lease and commands as a person."""
