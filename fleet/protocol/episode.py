@@ -265,6 +265,8 @@ def open_part(source: bytes | str | pa.NativeFile) -> Part:
     try:
         handle = pa.memory_map(source) if isinstance(source, str) else source
         table = pa.ipc.open_file(handle).read_all()
+        # Offsets and lengths come from a peer: reading past a buffer would end the process.
+        table.validate(full=True)
         metadata = (table.schema.metadata or {}).get(_METADATA_KEY, b"")
         meta = msgspec.json.decode(metadata, type=_PartMetadata)
     except (pa.ArrowException, msgspec.DecodeError, OSError, ValueError) as error:
