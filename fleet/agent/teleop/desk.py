@@ -262,7 +262,11 @@ class Desk:
         assert turn.epoch is not None
         logger.info(
             "%s: handed back after %.1f s (%s), %d commands, %d refused",
-            turn.robot, now_s - turn.granted_s, why, turn.seq, turn.refused,
+            turn.robot,
+            now_s - turn.granted_s,
+            why,
+            turn.seq,
+            turn.refused,
         )
         self._leave(self._watched(turn.robot), now_s)
         return [m.HandBack(robot=turn.robot, epoch=turn.epoch)]
