@@ -1,0 +1,19 @@
+"""Rows of the fleet app: robots, what they do, who drives them, what they reported."""
+
+from fleet.models.operators import Operator, OperatorKind, Role
+from fleet.models.policies import PolicyReport
+from fleet.models.robots import FleetSettings, Robot
+from fleet.models.takeover import LeaseEnd, TakeoverLease
+from fleet.models.tasks import Task
+
+__all__ = [
+    "FleetSettings",
+    "LeaseEnd",
+    "Operator",
+    "OperatorKind",
+    "PolicyReport",
+    "Robot",
+    "Role",
+    "TakeoverLease",
+    "Task",
+]

@@ -1,0 +1,124 @@
+"""Robots: identity, embodiment, what they are assigned, and what they last reported."""
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+from fleet.models.tasks import Task, validate_name
+from fleet.protocol.control import Mode
+from fleet.protocol.spec import PolicyRef
+
+
+class FleetSettings(models.Model):
+    """What holds for every robot; one row."""
+
+    # One episode in this many is held out for evaluation; 0 is never.
+    evaluate_every = models.PositiveIntegerField(default=6, validators=[MaxValueValidator(1000)])
+    # Seconds between an episode's end and the next start, when the scene is put back.
+    reset_s = models.FloatField(
+        default=1.0, validators=[MinValueValidator(0), MaxValueValidator(3600)]
+    )
+    # No robot starts an episode while set.
+    paused = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name_plural = "fleet settings"
+        constraints = [
+            models.CheckConstraint(name="fleet_settings_is_one_row", condition=Q(pk=1)),
+            models.CheckConstraint(
+                name="fleet_settings_in_range",
+                condition=Q(evaluate_every__lte=1000, reset_s__gte=0, reset_s__lte=3600),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return "Fleet settings"
+
+
+class Robot(models.Model):
+    """One machine, simulated or real.
+
+    The assigned policy is a value (number, sha256, url), not a foreign key: fleet knows no
+    learner (docs/adr/0001). Reported fields lag the live state by up to a second.
+    """
+
+    class Kind(models.TextChoices):
+        """Shown wherever the robot is."""
+
+        SIMULATED = "simulated"
+        REAL = "real"
+
+    name = models.CharField(max_length=64, unique=True, validators=[validate_name])
+    kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.SIMULATED)
+    # SHA-256 of the bearer token; the token itself is shown once and kept nowhere.
+    token_hash = models.CharField(max_length=64, unique=True)
+    # RobotSpec as it last introduced itself; empty until its first hello.
+    spec = models.JSONField(default=dict, blank=True)
+    # A disabled robot may not connect or upload.
+    enabled = models.BooleanField(default=True)
+    paused = models.BooleanField(default=False)
+    # Tasks it is for; none means all enabled tasks.
+    tasks = models.ManyToManyField(Task, blank=True, related_name="robots")
+
+    assigned_number = models.PositiveIntegerField(null=True, blank=True)
+    assigned_sha256 = models.CharField(max_length=64, blank=True)
+    assigned_url = models.CharField(max_length=500, blank=True)
+    assigned_size_bytes = models.PositiveBigIntegerField(default=0)
+    assigned_parent = models.PositiveIntegerField(null=True, blank=True)
+    assigned_at = models.DateTimeField(null=True, blank=True)
+
+    # The version it runs, as it says, and since when.
+    reported_number = models.PositiveIntegerField(null=True, blank=True)
+    reported_sha256 = models.CharField(max_length=64, blank=True)
+    reported_since = models.DateTimeField(null=True, blank=True)
+
+    connected_at = models.DateTimeField(null=True, blank=True)
+    last_heartbeat_at = models.DateTimeField(null=True, blank=True)
+    mode = models.CharField(
+        max_length=16, choices=[(m.value, m.value) for m in Mode], default=Mode.HOLDING.value
+    )
+    purpose = models.CharField(max_length=16, default="train")
+    agent_version = models.CharField(max_length=500, blank=True)
+    # Highest lease epoch granted or seen; a grant takes the next one.
+    epoch = models.PositiveBigIntegerField(default=0)
+    # A stop that the robot has not acknowledged yet; sent when it connects.
+    stop_requested = models.CharField(max_length=64, blank=True)
+    stop_by = models.CharField(max_length=150, blank=True)
+    stop_requested_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                name="robot_token_hash_not_empty", condition=~Q(token_hash="")
+            ),
+            models.CheckConstraint(
+                name="robot_assignment_is_whole",
+                condition=Q(assigned_number__isnull=True, assigned_at__isnull=True)
+                | (
+                    Q(assigned_number__isnull=False, assigned_at__isnull=False)
+                    & ~Q(assigned_sha256="")
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the robot last reported a latched stop."""
+        return self.mode == Mode.STOPPED
+
+    @property
+    def assigned(self) -> PolicyRef | None:
+        """The version it is to run, or None before the first assignment."""
+        if self.assigned_number is None:
+            return None
+        return PolicyRef(
+            number=self.assigned_number,
+            sha256=self.assigned_sha256,
+            url=self.assigned_url,
+            size_bytes=self.assigned_size_bytes,
+            parent=self.assigned_parent,
+        )

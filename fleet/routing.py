@@ -1,0 +1,3 @@
+"""Sockets of the fleet app: (path, ASGI application)."""
+
+sockets = []

@@ -1,0 +1,1 @@
+"""Reads. `access` is the only way to a guarded object."""

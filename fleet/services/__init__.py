@@ -1,0 +1,1 @@
+"""Writes, and the live links of this process. Nothing here knows HTTP or Celery."""

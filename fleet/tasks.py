@@ -1,0 +1,11 @@
+"""Celery tasks of the fleet: one more interface to the services."""
+
+from celery import shared_task
+
+from fleet.services import takeover
+
+
+@shared_task
+def sweep_leases() -> int:
+    """End leases whose holder went silent, when no web process did."""
+    return len(takeover.end_expired_leases())

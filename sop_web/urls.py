@@ -1,0 +1,14 @@
+"""Every HTTP address of the product."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from sop_web import health
+
+urlpatterns = [
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("admin/", admin.site.urls),
+    path("", include("learning.urls")),
+    path("", include("fleet.urls")),
+]
