@@ -55,6 +55,7 @@ class Migration(migrations.Migration):
                 ('evaluate_every', models.PositiveIntegerField(default=6, validators=[django.core.validators.MaxValueValidator(1000)])),
                 ('reset_s', models.FloatField(default=1.0, validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(3600)])),
                 ('paused', models.BooleanField(default=False)),
+                ('scripted_paused', models.BooleanField(default=False)),
             ],
             options={
                 'verbose_name_plural': 'fleet settings',

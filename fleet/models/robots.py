@@ -20,6 +20,8 @@ class FleetSettings(models.Model):
     )
     # No robot starts an episode while set.
     paused = models.BooleanField(default=False)
+    # Scripted operators hand back and take over nothing while set; people are not affected.
+    scripted_paused = models.BooleanField(default=False)
 
     class Meta:
         verbose_name_plural = "fleet settings"

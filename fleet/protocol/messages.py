@@ -453,6 +453,15 @@ class Snapshot(Message, frozen=True, kw_only=True):
     operator_kind: Text = "human"
 
 
+class FleetState(Message, frozen=True, kw_only=True):
+    """What holds for the whole fleet: after every Snapshot, and when it changes. State."""
+
+    # No robot starts an episode while set.
+    paused: bool = False
+    # Scripted operators hand back and take over nothing while set.
+    scripted_paused: bool = False
+
+
 class RobotTelemetry(Message, frozen=True, kw_only=True):
     """Fast state of one robot, relayed."""
 
@@ -477,5 +486,13 @@ class CommandAnswer(Message, frozen=True, kw_only=True):
 
 
 ToBrowser = (
-    Snapshot | RobotState | RobotTelemetry | TakeoverAnswer | CommandAnswer | Refused | Ping | Pong
+    Snapshot
+    | RobotState
+    | FleetState
+    | RobotTelemetry
+    | TakeoverAnswer
+    | CommandAnswer
+    | Refused
+    | Ping
+    | Pong
 )

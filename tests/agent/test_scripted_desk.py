@@ -182,9 +182,11 @@ def test_old_state_does_not_end_a_fresh_takeover(world):
 
 def test_a_paused_desk_hands_back_and_asks_for_nothing(world):
     taken(world)
-    world.desk.paused = True
+    world.desk.receive(m.FleetState(scripted_paused=True), world.now_s)
     sent = world.ticks_of(60, {"a": False, "b": False}, mode=Mode.AUTONOMOUS)
     assert [x for x in sent if not isinstance(x, m.Drive)] == [m.HandBack(robot="a", epoch=1)]
+    world.desk.receive(m.FleetState(scripted_paused=False), world.now_s)
+    assert m.TakeOver(robot="a") in world.ticks_of(30, {"a": False})
 
 
 def test_a_robot_whose_holder_vanished_is_helped_after_people_had_their_chance(world):

@@ -105,6 +105,8 @@ class Desk:
                 return [reply for state in message.robots for reply in self._state(state, now_s)]
             case m.RobotState():
                 return self._state(message, now_s)
+            case m.FleetState():
+                self.paused = message.scripted_paused
             case m.RobotTelemetry():
                 return self._telemetry(message.robot, message.telemetry, now_s)
             case m.TakeoverAnswer():
