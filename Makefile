@@ -1,0 +1,56 @@
+# The two commands that matter: `make run` and `make test`. `make help` lists the rest.
+PORT ?= 8000
+ROBOTS ?= 4
+OPERATORS ?= 1
+TASKS ?=
+VAR ?= var
+NAME ?= loop
+ARGS ?=
+PYTHON ?=
+export PYTHON
+
+py := .venv/bin/python
+# MuJoCo reads these on import; one thread per process keeps two cores from fighting (ADR 7).
+export MUJOCO_GL := osmesa
+export PYOPENGL_PLATFORM := osmesa
+export OMP_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench experiment clean setup setup-dev
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables of run: ROBOTS=$(ROBOTS) OPERATORS=$(OPERATORS) TASKS=a,b PORT=$(PORT) VAR=$(VAR)"
+
+setup:
+	@scripts/bootstrap.sh run
+
+setup-dev:
+	@scripts/bootstrap.sh dev
+
+run: setup ## set everything up and start the whole system with simulated robots; Ctrl-C stops it
+	@exec $(py) scripts/run.py --var "$(VAR)" --port "$(PORT)" --robots "$(ROBOTS)" \
+		--operators "$(OPERATORS)" --tasks "$(TASKS)"
+
+test: setup-dev ## every test, on SQLite and the locking ones again on PostgreSQL
+	@exec scripts/test.sh $(ARGS)
+
+check: setup-dev ## ruff, mypy, import contracts, migrations, Django's deploy checks
+	$(py) -m ruff check .
+	$(py) -m ruff format --check .
+	$(py) -m mypy
+	.venv/bin/lint-imports --no-cache
+	$(py) manage.py makemigrations --check --dry-run
+	SECRET_KEY=$$($(py) -c 'import secrets; print(secrets.token_urlsafe(64))') DEBUG=0 \
+		ALLOWED_HOSTS=console.example REDIS_URL=redis://localhost/0 \
+		$(py) manage.py check --deploy --fail-level WARNING
+
+bench: setup-dev ## measure this machine; table, var/bench.json, and one line of JSON
+	@exec $(py) -m tests.bench $(ARGS)
+
+experiment: setup-dev ## NAME=loop [POLICY=state CLOCK=...]: run an experiment, end in one line of JSON
+	@exec $(py) -m learning.experiments.$(NAME) $(ARGS)
+
+clean: ## remove what was installed and generated, but not VAR
+	rm -rf .venv staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,101 @@
+"""The processes of the system as shell lines, their environment, and what runs before them."""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.machine import StartError
+
+ROOT = Path(__file__).resolve().parent.parent
+# Seconds until a process that ended on its own is started again.
+RESTART_S = 1
+
+
+def environment(options: argparse.Namespace, port: int, redis_url: str) -> dict[str, str]:
+    """Return what every process of the system runs with."""
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "DJANGO_SETTINGS_MODULE": "sop_web.settings",
+        "SOP_VAR": str(options.var),
+        "REDIS_URL": redis_url,
+        # One thread each: on two cores, torch's pools fight the control loops for both.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "MUJOCO_GL": os.environ.get("MUJOCO_GL", "osmesa"),
+        "PYOPENGL_PLATFORM": os.environ.get("PYOPENGL_PLATFORM", "osmesa"),
+        "SOP_SERVER": f"http://127.0.0.1:{port}",
+    }
+
+
+def step(name: str, command: list[str], env: dict[str, str], log: Path) -> None:
+    """Run one preparation to its end. Raises StartError with where to read why."""
+    with log.open("ab") as out:
+        # Progress bars go to the terminal, everything else to the log.
+        result = subprocess.run(command, env=env, cwd=ROOT, stdout=out, check=False)
+    if result.returncode:
+        if shutil.disk_usage(log.parent).free < 50 * 2**20:
+            raise StartError(f"The disk ran full while {name}; free some space and run it again.")
+        raise StartError(f"Could not finish {name}: the reason is above and in {log}.")
+
+
+def prepare(options: argparse.Namespace, env: dict[str, str]) -> None:
+    """Migrate and seed; make and import demonstrations where there are none. Safe to repeat."""
+    log = options.var / "logs" / "prepare.log"
+    tasks = ["--tasks", ",".join(options.tasks)] if options.tasks else []
+    fleet = ["--robots", str(options.robots), "--operators", str(options.operators)]
+    print("Preparing database, robots and policy", flush=True)
+    step("the database", [sys.executable, "manage.py", "prepare", *fleet, *tasks], env, log)
+    folder = options.var / "demonstrations"
+    done = folder / ".imported"
+    wanted = ",".join(sorted(options.tasks)) or "default"
+    if done.exists() and wanted in done.read_text().split():
+        return
+    make = [sys.executable, "-m", "learning.experiments.demonstrations", "--out", str(folder)]
+    step("the demonstrations", [*make, *tasks], env, log)
+    step("their import", [sys.executable, "manage.py", "import_episodes", str(folder)], env, log)
+    with done.open("a") as file:
+        file.write(wanted + "\n")
+
+
+def kept_running(command: str) -> str:
+    """Return a shell line that starts `command` again whenever it ends by itself."""
+    return (
+        f'while true; do {command}; echo "ended with $?, starting again"; sleep {RESTART_S}; done'
+    )
+
+
+def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
+    """Return the shell line of every process, by name."""
+    python = shlex.quote(sys.executable)
+    var = shlex.quote(str(options.var))
+    server = f"http://127.0.0.1:{port}"
+    worker = f"{python} -m celery -A sop_web worker --loglevel WARNING --without-gossip"
+    lines = {
+        # No idle timeout: a quiet control link is not a broken one.
+        "web": f"exec {python} -m daphne --bind 127.0.0.1 --port {port} --verbosity 0 "
+        "--websocket_timeout -1 sop_web.asgi:application",
+        "worker": kept_running(
+            f"{worker} --without-mingle --queues default --hostname default@%h --concurrency 1"
+        ),
+        # Niced: gradient steps take what the robots' control loops leave (ADR 7).
+        "learner": kept_running(
+            f"nice -n 10 {worker} --without-mingle --queues learner --hostname learner@%h "
+            "--pool solo --concurrency 1"
+        ),
+        "beat": f"exec {python} -m celery -A sop_web beat --loglevel WARNING --pidfile=",
+    }
+    for number in range(1, options.robots + 1):
+        config = f"{var}/robots/robot-{number}.json"
+        lines[f"robot-{number}"] = kept_running(
+            f"{python} -m fleet.agent --config {config} --server {server}"
+        )
+    if options.operators:
+        lines["operators"] = kept_running(
+            f"{python} -m fleet.agent.teleop.scripted --operators-file {var}/operators.json "
+            f"--server {server} --count {options.operators}"
+        )
+    return lines

@@ -1,0 +1,26 @@
+"""Bring an installation up to date in one process: migrations, robots, tasks, people, learner."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+
+
+class Command(BaseCommand):
+    help = "Migrate, then seed the demonstration fleet and its learner. Safe to repeat."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--robots", type=int, default=4)
+        parser.add_argument("--operators", type=int, default=1)
+        parser.add_argument("--tasks", default="", help="comma-separated; empty for the default")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", interactive=False, verbosity=0)
+        call_command(
+            "seed_demo",
+            robots=options["robots"],
+            operators=options["operators"],
+            tasks=options["tasks"],
+        )
+        call_command("seed_learner")
