@@ -186,6 +186,7 @@ def test_a_paused_desk_hands_back_and_asks_for_nothing(world):
     sent = world.ticks_of(60, {"a": False, "b": False}, mode=Mode.AUTONOMOUS)
     assert [x for x in sent if not isinstance(x, m.Drive)] == [m.HandBack(robot="a", epoch=1)]
     world.desk.receive(m.FleetState(scripted_paused=False), world.now_s)
+    world.state("a")
     assert m.TakeOver(robot="a") in world.ticks_of(30, {"a": False})
 
 

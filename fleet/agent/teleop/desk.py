@@ -130,8 +130,10 @@ class Desk:
             if now_s - turn.asked_s > ANSWER_TIMEOUT_S:
                 self._leave(watched, now_s)
             return []
+        if self.paused:
+            return self._hand_back(now_s, "paused")
         silent = now_s - max(watched.heard_s, turn.granted_s) > SILENCE_S
-        return self._hand_back(now_s, "silence") if silent or self.paused else []
+        return self._hand_back(now_s, "silence") if silent else []
 
     def _watched(self, robot: str) -> Watched:
         if robot not in self._robots:
