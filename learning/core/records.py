@@ -1,0 +1,106 @@
+"""What the index needs to know of a closed episode, and what a learner may say about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fleet.protocol.episode import EpisodeManifest, Part
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpan:
+    """Where a run of steps is stored: `steps` of them from `first_step`, in object `sha256`."""
+
+    sha256: str
+    first_step: int
+    steps: int
+
+
+class NotTrainable(ValueError):
+    """An episode that must never be trained on: incomplete, held out, or of another embodiment."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRecord:
+    """What the index needs to know of a closed episode; columns have one entry a step."""
+
+    uid: str
+    # The server's order of closing; the cursor of buffers.
+    closed_seq: int
+    task: str
+    # The task's instruction and its paraphrases; training draws one at random for each sample.
+    instructions: tuple[str, ...]
+    # From this deployment; False for demonstrations.
+    online: bool
+    outcome: str
+    judge: str
+    purpose: str
+    complete: bool
+    control_mode: np.ndarray  # uint8 (t,), ControlLabel
+    before_takeover: np.ndarray  # bool (t,)
+    has_image: np.ndarray  # bool (t,): every camera has an image
+    policy_number: np.ndarray  # int32 (t,)
+    parts: tuple[PartSpan, ...]
+    payload_bytes: int
+
+    def __len__(self) -> int:
+        return len(self.control_mode)
+
+
+def record_from(
+    manifest: EpisodeManifest, parts: Sequence[Part], *, closed_seq: int
+) -> EpisodeRecord:
+    """Return the record of a closed episode; `parts` are all of its parts, in order.
+
+    Raises:
+        NotTrainable: The parts are not those the manifest lists.
+    """
+    stored = [(part.header.episode, part.first_step, part.table.num_rows) for part in parts]
+    listed = [(manifest.header.episode, ref.first_step, ref.steps) for ref in manifest.parts]
+    if stored != listed or not parts:
+        raise NotTrainable(f"episode {manifest.header.episode}: parts differ from its manifest")
+    task = manifest.header.task
+    has_image = [
+        np.logical_and.reduce(
+            [
+                np.asarray(part.table[f"image.{camera.name}"].is_valid())
+                for camera in manifest.header.spec.cameras
+            ],
+            initial=True,
+        )
+        * np.ones(part.table.num_rows, bool)
+        for part in parts
+    ]
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([part.array(name) for part in parts])
+
+    return EpisodeRecord(
+        uid=manifest.header.episode,
+        closed_seq=closed_seq,
+        task=task.name,
+        instructions=tuple(dict.fromkeys((task.instruction, *task.paraphrases))),
+        online=manifest.header.purpose != "demonstration",
+        outcome=manifest.outcome,
+        judge=manifest.judge,
+        purpose=manifest.header.purpose,
+        complete=manifest.complete,
+        control_mode=column("control_mode"),
+        before_takeover=column("before_takeover"),
+        has_image=np.concatenate(has_image),
+        policy_number=column("policy_number"),
+        parts=tuple(PartSpan(ref.sha256, ref.first_step, ref.steps) for ref in manifest.parts),
+        payload_bytes=sum(ref.size_bytes for ref in manifest.parts),
+    )
+
+
+class StepRules(Protocol):
+    """The learner's view of an episode."""
+
+    def targets(self, record: EpisodeRecord) -> np.ndarray:
+        """Return bool (t,): steps whose executed action may be learned from."""
+
+    def samples(self, record: EpisodeRecord) -> np.ndarray:
+        """Return bool (t,): steps at which a training sample may start."""
