@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Every test: Python on SQLite, JavaScript under node, and what depends on row locks again on a
+# private PostgreSQL. All parts run even when one fails; any failure is the exit status.
+# Arguments go to the first pytest run: make test ARGS='tests/agent -x'
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+python=.venv/bin/python
+export MUJOCO_GL=osmesa PYOPENGL_PLATFORM=osmesa OMP_NUM_THREADS=1
+# Nothing of the caller's installation may reach the tests.
+unset DATABASE_URL REDIS_URL SOP_VAR SOP_STORE_URL SOP_PRODUCTION DEBUG
+
+failed=()
+part() {
+    local name=$1 started=$SECONDS
+    shift
+    printf '\n==== %s\n' "$name"
+    "$@" || failed+=("$name")
+    printf '==== %s: %d s\n' "$name" $((SECONDS - started))
+}
+
+part "pytest, SQLite" "$python" -m pytest --durations=15 "$@"
+if [ $# -eq 0 ]; then
+    compgen -G 'tests/js/*.test.*js' >/dev/null &&
+        part "JavaScript" node --test tests/js/
+    part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest -m postgres tests
+fi
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '\nfailed: %s\n' "${failed[*]}" >&2
+    exit 1
+fi
+printf '\nall passed in %d s\n' "$SECONDS"
