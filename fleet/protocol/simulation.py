@@ -115,7 +115,14 @@ def robot_spec(observation: ObservationKind = "image") -> RobotSpec:
     """
     image = observation == "image"
     cameras = (
-        Camera(name="front", width_px=IMAGE_PX, height_px=IMAGE_PX, title="Front"),
+        # Measured on the model: this camera looks back at the arm from its front right.
+        Camera(
+            name="front",
+            width_px=IMAGE_PX,
+            height_px=IMAGE_PX,
+            title="Front",
+            heading_rad=2.59,
+        ),
         Camera(name="wrist", width_px=IMAGE_PX, height_px=IMAGE_PX, title="Wrist"),
     )
     return RobotSpec(

@@ -24,6 +24,9 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True):
     width_px: Annotated[int, Meta(ge=16, le=4096)]
     height_px: Annotated[int, Meta(ge=16, le=4096)]
     title: Text = ""
+    # Heading of the camera seen from above, counterclockwise from the robot's +x axis. An
+    # operator's "forward" moves the hand along it; None: the camera gives no sense of direction.
+    heading_rad: float | None = None
 
 
 class RobotSpec(msgspec.Struct, frozen=True, kw_only=True):
