@@ -1,13 +1,33 @@
 import numpy as np
 import pytest
 
+from fleet.agent.arbiter import Arbiter
 from fleet.agent.teleop import desk as d
 from fleet.agent.teleop.desk import Desk
 from fleet.protocol import messages as m
-from fleet.protocol.control import Lease, Mode
+from fleet.protocol.control import LEASE_TTL_S, Lease, Mode
+from fleet.protocol.simulation import robot_spec
 
 TICK_S = 0.05
 PRIVILEGED = (0.0,) * 39
+
+
+class StillClock:
+    """A clock that only moves when told to."""
+
+    def __init__(self):
+        self.ns = 10**9
+
+    def monotonic_ns(self):
+        return self.ns
+
+    wall_ns = monotonic_ns
+
+    def sleep_until(self, t_mono_ns):
+        self.ns = max(self.ns, t_mono_ns)
+
+    def advance(self, seconds):
+        self.ns += int(seconds * 1e9)
 
 
 def expert(task, privileged):
@@ -25,9 +45,11 @@ class World:
         self.ticks = {}
         self.revision = 0
 
-    def state(self, robot, *, mode=Mode.AUTONOMOUS, lease=None, connection="online"):
+    def state(self, robot, *, mode=Mode.AUTONOMOUS, lease=None, connection="online", reason=""):
         self.revision += 1
-        heartbeat = m.Heartbeat(seq=0, t_mono_ns=0, t_wall_ns=0, mode=mode, epoch=0, policy=None)
+        heartbeat = m.Heartbeat(
+            seq=0, t_mono_ns=0, t_wall_ns=0, mode=mode, epoch=0, policy=None, reason=reason
+        )
         state = m.RobotState(
             robot=robot,
             revision=self.revision,
@@ -190,17 +212,70 @@ def test_a_paused_desk_hands_back_and_asks_for_nothing(world):
     assert m.TakeOver(robot="a") in world.ticks_of(30, {"a": False})
 
 
-def test_a_robot_whose_holder_vanished_is_helped_after_people_had_their_chance(world):
-    world.state("a", mode=Mode.HOLDING)
+def vanished_reasons():
+    """What a real arbiter says in each way of losing its operator."""
+    spec = robot_spec("image")
+    for lose in (
+        lambda arbiter, clock: arbiter.handle(m.LeaseEnded(epoch=1, how="lost")),
+        lambda arbiter, clock: (clock.advance(LEASE_TTL_S + 1), arbiter.begin_tick()),
+    ):
+        clock = StillClock()
+        arbiter = Arbiter(spec, clock)
+        arbiter.handle(m.LeaseGranted(lease=Lease(epoch=1, holder="ann")))
+        driven = arbiter.remembered
+        lose(arbiter, clock)
+        assert arbiter.mode is Mode.HOLDING
+        yield arbiter.reason
+    yield Arbiter(spec, StillClock(), remembered=driven).reason
+
+
+@pytest.mark.parametrize("reason", list(vanished_reasons()))
+def test_a_robot_whose_holder_vanished_is_helped_after_people_had_their_chance(world, reason):
+    world.state("a", mode=Mode.HOLDING, reason=reason)
     patience = int(d.HOLD_PATIENCE_S / TICK_S)
     assert world.ticks_of(patience - 2, {"a": True}, mode=Mode.HOLDING) == []
     assert m.TakeOver(robot="a") in world.ticks_of(10, {"a": True}, mode=Mode.HOLDING)
 
 
+def test_a_hold_that_a_person_asked_for_is_left_to_people(world):
+    arbiter = Arbiter(robot_spec("image"), StillClock())
+    arbiter.handle(m.Hold())
+    world.state("a", mode=Mode.HOLDING, reason=arbiter.reason)
+    patience = int(d.HOLD_PATIENCE_S / TICK_S)
+    assert world.ticks_of(2 * patience, {"a": True}, mode=Mode.HOLDING) == []
+
+
 def test_a_robot_that_holds_between_episodes_is_resumed(world):
-    world.state("a", mode=Mode.HOLDING)
+    world.state("a", mode=Mode.HOLDING, reason="ann lost the lease")
     world.now_s += d.HOLD_PATIENCE_S + 1
     assert world.desk.poll(world.now_s) == [m.ResumeRobot(robot="a")]
+
+
+def refusal(command, epoch=1):
+    return m.CommandAnswer(
+        robot="a",
+        answer=m.Acknowledged(command=command, epoch=epoch, accepted=False, reason="no"),
+    )
+
+
+def test_a_lease_the_robot_refused_is_given_up(world):
+    taken(world)
+    sent = world.desk.receive(refusal("LeaseGranted"), world.now_s)
+    assert sent == [m.HandBack(robot="a", epoch=1)]
+    assert world.desk.driving is None
+
+
+def test_a_robot_that_refuses_every_command_is_given_up(world):
+    taken(world)
+    sent = [world.desk.receive(refusal("Teleop"), world.now_s) for _ in range(d.MOST_REFUSALS)]
+    assert sent[:-1] == [[]] * (d.MOST_REFUSALS - 1)
+    assert sent[-1] == [m.HandBack(robot="a", epoch=1)]
+
+
+def test_a_refusal_of_an_earlier_epoch_changes_nothing(world):
+    taken(world)
+    assert world.desk.receive(refusal("LeaseGranted", epoch=9), world.now_s) == []
+    assert world.desk.driving == "a"
 
 
 def test_a_new_connection_starts_from_nothing(world):

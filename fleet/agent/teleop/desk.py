@@ -30,6 +30,11 @@ SILENCE_S = 1.5
 GRANT_GRACE_S = 1.0
 # A holding robot whose holder vanished is left to people this long before the desk helps.
 HOLD_PATIENCE_S = 10.0
+# What a robot says when it holds because its holder vanished. A hold that a person asked for, a
+# release after a stop, and a fault are left to people, however long they take.
+ABANDONED = ("lost the lease", "the link to the server was lost", "restarted while a person had")
+# A robot that refuses this many commands in a row is not ours to drive.
+MOST_REFUSALS = 10
 
 
 @dataclass(slots=True)
@@ -56,6 +61,7 @@ class Turn:
     granted_s: float = 0.0
     seq: int = 0
     refused: int = 0
+    refused_in_row: int = 0
 
 
 @dataclass(slots=True)
@@ -72,6 +78,13 @@ class Counts:
     def refusal(self, reason: str) -> None:
         """Count a refusal under its reason."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+
+def _abandoned(heartbeat: m.Heartbeat | None) -> bool:
+    """Say whether a robot holds because whoever drove it went away."""
+    if heartbeat is None or heartbeat.mode is not Mode.HOLDING:
+        return False
+    return any(words in heartbeat.reason for words in ABANDONED)
 
 
 class Desk:
@@ -112,7 +125,7 @@ class Desk:
             case m.TakeoverAnswer():
                 return self._answer(message, now_s)
             case m.CommandAnswer():
-                self._command_answer(message.robot, message.answer)
+                return self._command_answer(message.robot, message.answer, now_s)
             case m.Refused():
                 self.counts.refusal(message.code)
                 logger.warning("refused: %s (%s)", message.code, message.reason)
@@ -147,8 +160,7 @@ class Desk:
         if watched.state is not None and state.revision < watched.state.revision:
             return []
         watched.state = state
-        holding = state.heartbeat is not None and state.heartbeat.mode is Mode.HOLDING
-        if holding and state.lease is None:
+        if state.lease is None and _abandoned(state.heartbeat):
             watched.abandoned_s = now_s if watched.abandoned_s is None else watched.abandoned_s
         else:
             watched.abandoned_s = None
@@ -181,11 +193,23 @@ class Desk:
         watched.gate.took_over()
         return []
 
-    def _command_answer(self, robot: str, answer: m.Acknowledged) -> None:
-        if not answer.accepted and self._turn is not None and self._turn.robot == robot:
-            self._turn.refused += 1
-            self.counts.refused_commands += 1
-            self.counts.refusal(answer.reason)
+    def _command_answer(
+        self, robot: str, answer: m.Acknowledged, now_s: float
+    ) -> list[m.FromBrowser]:
+        turn = self._turn
+        if turn is None or turn.robot != robot or answer.epoch != turn.epoch:
+            return []
+        if answer.accepted:
+            turn.refused_in_row = 0
+            return []
+        turn.refused += 1
+        turn.refused_in_row += 1
+        self.counts.refused_commands += 1
+        self.counts.refusal(answer.reason)
+        refused_lease = answer.command == m.LeaseGranted.__name__
+        if refused_lease or turn.refused_in_row >= MOST_REFUSALS:
+            return self._hand_back(now_s, answer.reason)
+        return []
 
     # ---- what the robots say -------------------------------------------------------------------
 
