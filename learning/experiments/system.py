@@ -1,0 +1,167 @@
+"""Start the whole product headless for an experiment, talk to it as a client, and stop all of it.
+
+The system runs under its own supervisor (`scripts/run.py`) in a folder and on a port of its own,
+so that an experiment neither meets nor disturbs a system somebody else runs on this machine.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from learning.experiments.ledger import Ledger
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Migrations, seeds, demonstrations and their import, on a busy machine.
+PREPARE_S = 900.0
+STOP_S = 40.0
+
+
+class SystemFailed(RuntimeError):
+    """The system ended, or did not become ready; the text says where to read why."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running system as a client sees it."""
+
+    url: str
+    var: Path
+    # Wall clock when its processes were started: nothing was learned before.
+    started_s: float
+    # Seconds from there until every robot was live.
+    ready_s: float
+    pid: int
+
+    @property
+    def ledger(self) -> Ledger:
+        """The system's database."""
+        return Ledger(self.var / "sop.sqlite3")
+
+    def robot_token(self, robot: str = "robot-1") -> str:
+        """Return a robot's bearer token, as its configuration has it."""
+        return str(json.loads((self.var / "robots" / f"{robot}.json").read_text())["token"])
+
+    def operator_token(self, index: int = 0) -> str:
+        """Return the bearer token of a scripted operator."""
+        operators = json.loads((self.var / "operators.json").read_text())
+        return str([one["token"] for one in operators if one["kind"] == "scripted"][index])
+
+    def weights(self, sha256: str) -> bytes:
+        """Return the artifact of a version over HTTP, as a robot gets it."""
+        answer = httpx.get(
+            f"{self.url}/api/policies/{sha256}/weights",
+            headers={"Authorization": f"Bearer {self.robot_token()}"},
+            follow_redirects=True,
+            timeout=30,
+        )
+        return answer.raise_for_status().content
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the supervisor and everything it started."""
+        try:
+            supervisor = psutil.Process(self.pid)
+            return [supervisor, *supervisor.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def process(self, *words: str) -> psutil.Process:
+        """Return the Python process whose command line holds every one of `words`.
+
+        Raises:
+            SystemFailed: There is none.
+        """
+        for process in self.processes():
+            try:
+                line = process.cmdline()
+            except psutil.Error:
+                continue
+            python = line and "python" in Path(line[0]).name
+            if python and all(any(word in part for part in line) for word in words):
+                return process
+        raise SystemFailed(f"no process with {words} runs")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop the supervisor and whatever of its processes outlives it."""
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        children = []
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    for child in alive:
+        child.kill()
+    psutil.wait_procs(alive, timeout=5)
+
+
+@contextmanager
+def running_system(
+    var: Path,
+    *,
+    robots: int,
+    operators: int,
+    environment: Mapping[str, str] | None = None,
+    arguments: tuple[str, ...] = (),
+) -> Iterator[System]:
+    """Run the whole system in `var` for the life of the context.
+
+    Args:
+        var: Its folder; made when missing. A used one goes on where it was.
+        robots: How many simulated robots.
+        operators: How many scripted operators.
+        environment: Added to this process's own.
+        arguments: More options of `scripts/run.py`.
+
+    Raises:
+        SystemFailed: It ended or was not ready in time.
+    """
+    var.mkdir(parents=True, exist_ok=True)
+    ready = var / "ready.json"
+    ready.unlink(missing_ok=True)
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "run.py"),
+        *("--var", str(var), "--port", "0", "--ready-file", str(ready), "--quiet"),
+        *("--robots", str(robots), "--operators", str(operators), *arguments),
+    ]
+    with (var / "run.log").open("ab") as log:
+        # Its own session: an interrupt of ours is passed on once, by us, as a request to stop.
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **(environment or {})},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + PREPARE_S
+        while not ready.exists():
+            if process.poll() is not None:
+                raise SystemFailed(f"the system ended with {process.returncode}: see {var}/run.log")
+            if time.monotonic() > until:
+                raise SystemFailed(f"the system was not ready in {PREPARE_S:.0f} s: see {var}/logs")
+            time.sleep(0.1)
+        told = json.loads(ready.read_text())
+        ready_s = float(told["seconds"])
+        started_s = ready.stat().st_mtime - ready_s
+        yield System(str(told["url"]), var, started_s, ready_s, process.pid)
+    finally:
+        _stop(process)
