@@ -8,7 +8,6 @@ decision (`StepRules`), taken once when an episode is added. A derived quantity 
 `closed_seq`: the same episodes in the same order give the same draws. Not thread-safe.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from learning.core.payload import DecodedCache, OpenPart, PayloadReader
 from learning.core.policies.base import PolicyConfig
 from learning.core.records import EpisodeRecord, NotTrainable, PartSpan, StepRules
+from learning.core.text import MAX_WORDS, tokenize
 from learning.core.types import Batch
 
 DECODED_BYTES = 512 * 1024 * 1024
@@ -74,7 +74,6 @@ class ReplayBuffer:
         config: PolicyConfig,
         rules: StepRules,
         open_part: OpenPart,
-        tokenize: Callable[[str], np.ndarray],
         *,
         cache_bytes: int = DECODED_BYTES,
     ) -> None:
@@ -84,12 +83,10 @@ class ReplayBuffer:
             config: Cameras, sizes and horizon of the policy that trains on the batches.
             rules: Which steps are samples and targets; a `Learner` is one.
             open_part: Returns the part of a sha256, memory-mapped.
-            tokenize: Words of an instruction as int64 (l,), padded with 0 to one length.
             cache_bytes: Limit of the decoded cache.
         """
         self._config = config
         self._rules = rules
-        self._tokenize = tokenize
         self._payload = PayloadReader(
             open_part,
             cameras=config.cameras,
@@ -125,7 +122,7 @@ class ReplayBuffer:
         self._wordings: dict[tuple[str, ...], int] = {}
         self._first_token = _Column("int32")
         self._token_count = _Column("int32")
-        self._tokens: _Column | None = None
+        self._tokens = _Column("int64", (MAX_WORDS,))
 
     def add(self, record: EpisodeRecord) -> bool:
         """Index an episode; False, and nothing changes, when it is known already.
@@ -172,9 +169,9 @@ class ReplayBuffer:
 
     def _wording_index(self, instructions: tuple[str, ...]) -> int:
         if instructions not in self._wordings:
-            tokens = np.stack([self._tokenize(words) for words in instructions])  # (n, l)
-            if self._tokens is None:
-                self._tokens = _Column("int64", tokens.shape[1:])
+            tokens = np.stack(
+                [tokenize(words, buckets=self._config.text_buckets) for words in instructions]
+            )  # (n, l)
             self._wordings[instructions] = len(self._first_token)
             self._first_token.extend(np.array([len(self._tokens)]))
             self._token_count.extend(np.array([len(tokens)]))
@@ -249,7 +246,6 @@ class ReplayBuffer:
         mask = np.logical_and.accumulate(inside & target, axis=1)
         wording = self._wording.values[episode]
         pick = (generator.random(len(rows)) * self._token_count.values[wording]).astype(np.int64)
-        assert self._tokens is not None  # rows exist, so an episode was added
         tokens = self._tokens.values[self._first_token.values[wording] + pick]  # (b, l)
         return Batch(
             images=torch.from_numpy(entries["images"]),

@@ -21,6 +21,7 @@ from fleet.protocol.spec import Camera, RobotSpec, TaskSpec
 from learning.core.buffer import ReplayBuffer
 from learning.core.policies.base import Policy, PolicyConfig
 from learning.core.records import record_from
+from learning.core.text import tokenize
 
 SPEC = RobotSpec(
     embodiment="test",
@@ -55,12 +56,6 @@ CONTROLLER_OF = {
     2: Controller.BLEND,
     3: Controller.HOLD,
 }
-
-
-def tokenize(words, length=8):
-    """Number each distinct word of the tests' instructions; 0 pads."""
-    numbers = [1 + sum(map(ord, word)) % 97 for word in words.lower().split()[:length]]
-    return np.array(numbers + [0] * (length - len(numbers)), np.int64)
 
 
 class Store:
@@ -175,7 +170,7 @@ class EveryStep:
 
 def buffer_of(store, records=(), *, config=CONFIG, rules=None, **kwargs):
     """Return a buffer over `store` that holds `records`."""
-    buffer = ReplayBuffer(config, rules or EveryStep(), store.open_part, tokenize, **kwargs)
+    buffer = ReplayBuffer(config, rules or EveryStep(), store.open_part, **kwargs)
     for record in records:
         buffer.add(record)
     return buffer
@@ -187,7 +182,7 @@ class TinyPolicy(Policy):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.words = nn.Embedding(128, 8, padding_idx=0)
+        self.words = nn.Embedding(config.text_buckets, 8, padding_idx=0)
         self.trunk = nn.Sequential(
             nn.Linear(config.state_dim + 3 * len(config.cameras) + 8, config.width),
             nn.SiLU(),

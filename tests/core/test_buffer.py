@@ -9,7 +9,8 @@ from fleet.protocol.episode import EpisodeManifest
 from fleet.protocol.spec import Camera
 from learning.core.policies.base import PolicyConfig
 from learning.core.records import NotTrainable, PartSpan, record_from
-from tests.core.making import BLIND, SPEC, EveryStep, Store, buffer_of, tokenize
+from learning.core.text import tokenize
+from tests.core.making import BLIND, SPEC, EveryStep, Store, buffer_of
 
 
 def rng():
