@@ -52,7 +52,7 @@ class Breaker:
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Run one call to the store. Raises StoreUnavailable when it fails or the breaker is open."""
+        """Run one call to the store. Raises StoreUnavailable: it failed, or the breaker is open."""
         if self._clock() < self._open_until:
             raise StoreUnavailable("the object store failed a moment ago; not trying again yet")
         try:
@@ -78,9 +78,12 @@ class BlobStore:
     """Objects by sha256, in one obstore store."""
 
     def __init__(self, url: str, *, cache: Path, breaker: Breaker | None = None) -> None:
-        """Open the store at `url`; a local folder is created. `cache` holds local copies."""
+        """Open the store at `url`, a URL or a folder. `cache` holds copies of remote objects."""
+        if "://" not in url:
+            url = Path(url).resolve().as_uri()
         self._store = from_url(url, mkdir=True) if url.startswith("file:") else from_url(url)
-        self._root = Path(self._store.prefix or "/") if isinstance(self._store, LocalStore) else None
+        local = isinstance(self._store, LocalStore)
+        self._root = Path(self._store.prefix or "/") if local else None
         self._cache = cache
         self._breaker = breaker or Breaker()
 
@@ -160,14 +163,12 @@ class BlobStore:
             obstore.delete(self._store, _key(sha256))
 
     def presign(self, sha256: str, *, expires_s: float = 600.0) -> str | None:
-        """Return a URL that reads the object without credentials, or None where the store has none."""
+        """Return a URL that needs no credentials, or None where the store cannot make one."""
         if self._root is not None:
             return None
         try:
             with self._breaker.guard():
-                return obstore.sign(
-                    self._store, "GET", _key(sha256), timedelta(seconds=expires_s)
-                )
+                return obstore.sign(self._store, "GET", _key(sha256), timedelta(seconds=expires_s))
         except (ValueError, StoreUnavailable):
             # Stores without signing, and credentials that cannot sign: we serve the bytes.
             return None

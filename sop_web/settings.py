@@ -130,7 +130,24 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(run_every=5.0),
         "options": {"expires": 5.0},
     },
+    # A round that nobody enqueued, a lease that expired, a version that was not assigned.
+    "learning": {
+        "task": "learning.tasks.sweep",
+        "schedule": schedule(run_every=5.0),
+        "options": {"expires": 5.0},
+    },
+    "orphan-objects": {
+        "task": "learning.tasks.sweep_objects",
+        "schedule": schedule(run_every=3600.0),
+        "options": {"expires": 3600.0},
+    },
 }
+
+# ---- learner ---------------------------------------------------------------------------------
+# Seconds of one learner round; it ends with a checkpoint.
+SOP_ROUND_S = env.integer("SOP_ROUND_S", 20)
+# Threads torch may use in the learner worker. One leaves the other cores to the robots.
+SOP_LEARNER_THREADS = env.integer("SOP_LEARNER_THREADS", 1)
 
 # ---- people ----------------------------------------------------------------------------------
 LOGIN_URL = "fleet:login"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import msgspec
 import numpy as np
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import F
@@ -30,6 +31,7 @@ from fleet.protocol.episode import (
     sha256_of,
     to_builtins,
 )
+from fleet.services import events
 from learning import blobs
 from learning.exceptions import (
     Conflict,
@@ -47,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 # Objects without a row are left alone this long: their row may be on its way.
 ORPHAN_GRACE = timedelta(hours=1)
+# Tells whoever waits that an episode closed; the rows are the truth, a lost note costs a poll.
+EPISODES = "sop:episodes"
 # Slower than any robot; keeps an absurd manifest out of the sums of human time.
 MAX_CONTROL_PERIOD_S = 60.0
 
@@ -59,9 +63,16 @@ class Stored:
     created: bool
 
 
-def store_part(
-    *, uid: UUID, index: int, data: bytes, sha256: str, robot: Robot | None
-) -> Stored:
+class EpisodeClosedNote(msgspec.Struct, frozen=True, kw_only=True):
+    """On `sop:episodes`: an episode closed."""
+
+    episode: str
+    seq: int
+    task: str
+    purpose: str
+
+
+def store_part(*, uid: UUID, index: int, data: bytes, sha256: str, robot: Robot | None) -> Stored:
     """Store part `index` of episode `uid`; afterwards its bytes and its row are durable.
 
     Called twice with the same content, it returns the first row. Locks the episode's row while it
@@ -102,7 +113,8 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
     """Close an episode: from now on learners see it, and nothing of it changes any more.
 
     Called twice with the same manifest, it returns the first result. Locks the episode's row, then
-    the cursor's, both until commit, so `closed_seq` grows in commit order.
+    the cursor's, both until commit, so `closed_seq` grows in commit order. Publishes
+    `EpisodeClosedNote` on `sop:episodes` on commit.
 
     Raises:
         MissingParts: Some of the manifest's parts are not stored.
@@ -147,6 +159,10 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
                 )
                 for span in manifest.interventions
             )
+        note = EpisodeClosedNote(
+            episode=str(uid), seq=episode.closed_seq, task=task.name, purpose=episode.purpose
+        )
+        events.publish_on_commit(EPISODES, msgspec.json.encode(note))
     if episode.mixed_versions:
         logger.error("episode %s has autonomous steps of more than one policy version", uid)
     return episode
@@ -285,9 +301,7 @@ def _fill_in(episode: Episode, manifest: EpisodeManifest, parts: list[EpisodePar
     episode.human_steps = sum(part.human_steps for part in parts)
     episode.transition_steps = sum(part.transition_steps for part in parts)
     episode.control_period_s = manifest.control_period_s
-    episode.human_s = (
-        episode.human_steps + episode.transition_steps
-    ) * manifest.control_period_s
+    episode.human_s = (episode.human_steps + episode.transition_steps) * manifest.control_period_s
     episode.mixed_versions = len(numbers) > 1
     episode.complete = manifest.complete
     episode.link = to_builtins(manifest.link)

@@ -1,0 +1,87 @@
+"""Django admin: look at everything, change little. What was recorded is never edited."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from learning.models import (
+    Episode,
+    EpisodePart,
+    Intervention,
+    Label,
+    Learner,
+    LearnerMetric,
+    PolicyVersion,
+    Round,
+)
+
+
+class ReadOnly:
+    """A record: shown, never added, changed or deleted here."""
+
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, *_: Any) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, *_: Any) -> bool:
+        return False
+
+
+class PartInline(ReadOnly, admin.TabularInline):
+    model = EpisodePart
+    extra = 0
+
+
+class InterventionInline(ReadOnly, admin.TabularInline):
+    model = Intervention
+    extra = 0
+
+
+class LabelInline(ReadOnly, admin.TabularInline):
+    model = Label
+    extra = 0
+
+
+@admin.register(Episode)
+class EpisodeAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "uid", "robot", "task", "purpose", "outcome", "steps", "human_steps", "policy_number",
+        "state", "closed_seq",
+    )  # fmt: skip
+    list_filter = ("state", "purpose", "outcome", "task", "robot", "mixed_versions")
+    list_select_related = ("robot", "task")
+    search_fields = ("uid",)
+    inlines = (PartInline, InterventionInline, LabelInline)
+
+
+@admin.register(Learner)
+class LearnerAdmin(admin.ModelAdmin):
+    list_display = ("name", "algorithm", "state", "step", "rounds", "lease_holder", "last_error")
+    # Its configuration and its state are for people; the rest belongs to the rounds.
+    fields = ("name", "algorithm", "config", "state", "note", "last_error")
+    readonly_fields = ("note", "last_error")
+
+
+@admin.register(Round)
+class RoundAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "learner", "number", "state", "started_at", "steps", "train_s", "overhead_s",
+        "versions_published", "reason",
+    )  # fmt: skip
+    list_filter = ("state", "learner")
+
+
+@admin.register(PolicyVersion)
+class PolicyVersionAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("learner", "number", "state", "step", "size_bytes", "created_at", "assigned_at")
+    list_filter = ("state", "learner")
+    search_fields = ("sha256",)
+
+
+@admin.register(LearnerMetric)
+class LearnerMetricAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("learner", "step", "at")
+    list_filter = ("learner",)

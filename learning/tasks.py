@@ -1,0 +1,90 @@
+"""Celery tasks: rounds of learners, and the sweeps that make lost enqueues harmless.
+
+A service writes rows whose state means that work is due; enqueueing it here only makes it prompt.
+"""
+
+import logging
+import os
+import socket
+
+from celery import Task, shared_task
+from django.conf import settings
+from django.db import transaction
+from kombu.exceptions import OperationalError
+
+from learning.models import Learner
+from learning.selectors.learners import due_learners
+from learning.services.ingest import sweep_orphans
+from learning.services.learners import claim_round, round_of
+from learning.services.policies import assign_pending
+
+logger = logging.getLogger(__name__)
+
+# Of a round's message: longer than a round, so that it waits out one that is running; short enough
+# that the sweeps of a night without a worker do not pile up.
+MESSAGE_EXPIRES_S = 60.0
+_nice = False
+
+
+@shared_task(bind=True, queue="learner", name="learning.tasks.run_round")
+def run_round(self: Task, learner_id: int, after_epoch: int) -> None:
+    """Run one round if it is still due, then make the next one prompt.
+
+    A second delivery of the same message does nothing: the first one moved the epoch on.
+    """
+    from learning.services import rounds  # loads torch: only a worker may
+
+    if not (self.request.called_directly or self.request.is_eager):
+        _prepare_process()
+    holder = f"{socket.gethostname()}:{os.getpid()}:{self.request.id}"
+    claim = claim_round(learner_id, holder, after_epoch=after_epoch)
+    if claim is None:
+        return
+    with round_of(claim):
+        rounds.run_round(claim, seconds=settings.SOP_ROUND_S)
+    for learner in due_learners().filter(pk=learner_id):
+        enqueue_round(learner)
+
+
+@shared_task(queue="default", name="learning.tasks.sweep")
+def sweep() -> None:
+    """Enqueue rounds that are due, also after an expired lease, and assign what was not."""
+    enqueue_due_rounds()
+    assign_pending()
+
+
+@shared_task(queue="default", name="learning.tasks.sweep_objects")
+def sweep_objects() -> int:
+    """Delete objects that no row names."""
+    deleted = sweep_orphans()
+    if deleted:
+        logger.info("deleted %d objects that no row names", deleted)
+    return deleted
+
+
+def enqueue_due_rounds() -> None:
+    """Enqueue the next round of every learner that has one due. Never raises for a dead broker."""
+    for learner in due_learners():
+        enqueue_round(learner)
+
+
+def enqueue_round(learner: Learner) -> None:
+    """Enqueue one round when the transaction commits. A lost message costs a sweep's period."""
+
+    def send() -> None:
+        try:
+            run_round.apply_async(
+                (learner.pk, learner.lease_epoch), expires=MESSAGE_EXPIRES_S, retry=False
+            )
+        except OperationalError as error:
+            logger.warning("could not enqueue a round of %s: %s", learner.name, error)
+
+    transaction.on_commit(send)
+
+
+def _prepare_process() -> None:
+    global _nice
+    if not _nice:
+        # Robots on the same machine keep their period; the learner takes what is left.
+        os.nice(10)
+        _nice = True
