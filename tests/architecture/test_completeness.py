@@ -150,6 +150,6 @@ def test_no_file_of_ours_grew_past_what_one_can_hold():
         for path in tracked("fleet", "learning", "sop_web", "scripts")
         if path.suffix == ".py"
         and "migrations" not in path.parts
-        and (lines := len(path.read_text().splitlines())) > 420
+        and (lines := len(path.read_text().splitlines())) > 500
     }
     assert offenders == {}
