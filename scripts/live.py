@@ -70,7 +70,7 @@ def first_frame(server: str, token: str, *, robot: str, camera: str, until: floa
 
 
 def wait_until_live(server: str, token: str, *, robots: int, camera: str, until: float) -> bool:
-    """Wait for /readyz, then for a heartbeat of every robot, then for one frame; False at `until`."""
+    """Wait for /readyz, a heartbeat of every robot, and one frame; False at `until`."""
     if not wait_for(lambda: answers(f"{server}/readyz"), until=until):
         return False
     while robots and time.monotonic() < until:

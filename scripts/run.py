@@ -15,6 +15,7 @@ import contextlib
 import datetime
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -139,9 +140,16 @@ def supervise(options: argparse.Namespace, port: int, env: dict[str, str]) -> in
     return 0 if manager.returncode in INTERRUPTED else int(manager.returncode or 0)
 
 
+def interrupt(number: int, _: object) -> None:
+    """Turn a request to stop into the exception that ends a preparation and its processes."""
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Check, prepare, supervise; returns the exit status."""
     options = parse(arguments)
+    # Until the supervisor installs its own handlers.
+    signal.signal(signal.SIGTERM, interrupt)
     with contextlib.ExitStack() as stack:
         try:
             take_folder(options.var, stack)
