@@ -1,0 +1,262 @@
+"""Puts the parts of an agent together and answers the link for them."""
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from fleet.agent import statefile
+from fleet.agent.arbiter import Arbiter, Remembered
+from fleet.agent.clock import Clock, RealClock
+from fleet.agent.config import AgentConfig
+from fleet.agent.drivers.base import Driver
+from fleet.agent.episodes import Planner, Progress
+from fleet.agent.feeds import Feeds
+from fleet.agent.link import Link, Outbox
+from fleet.agent.policies import PolicyKeeper
+from fleet.agent.recorder import Recorder
+from fleet.agent.runtime import AGENT_VERSION, Runtime
+from fleet.agent.spool import Spool
+from fleet.agent.uploader import Uploader
+from fleet.protocol import messages as m
+from fleet.protocol.control import Mode
+
+log = logging.getLogger(__name__)
+
+
+class StateWriter:
+    """Writes small state files in a thread of its own; the newest value of each file wins."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: dict[Path, Callable[[], None]] = {}
+        self._writing = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="state", daemon=True)
+        self._thread.start()
+
+    def put(self, path: Path, value: object) -> None:
+        """Write `value` to `path` soon; never waits."""
+        with self._changed:
+            self._due[path] = lambda: statefile.write_state(path, value)
+            self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all is written; False when that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._due and not self._writing, timeout_s)
+
+    def stop(self) -> None:
+        """Write what is due and end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._due or self._stopping)
+                if not self._due:
+                    return
+                path = next(iter(self._due))
+                write, self._writing = self._due.pop(path), True
+            try:
+                write()
+            except OSError as error:
+                log.error("state: %s is not kept on disk: %s", path.name, error)
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+
+
+class Agent:
+    """One robot's agent. It is also the link's `Side`."""
+
+    def __init__(self, config: AgentConfig, driver: Driver, *, clock: Clock | None = None) -> None:
+        self._config = config
+        self._driver = driver
+        self._clock = clock = clock or RealClock()
+        token = config.secret()
+        server = config.server.rstrip("/")
+        self.spool = Spool(Path(config.spool), limit_bytes=config.spool_limit_bytes)
+        state = self.spool.state
+        self._control_file = state / "control.json"
+        self._assignment_file = state / "assignment.json"
+        self._progress_file = state / "progress.json"
+        self._states = StateWriter()
+        self.outbox = Outbox()
+        self.arbiter = Arbiter(
+            driver.spec,
+            clock,
+            remembered=_remembered(self._control_file),
+            on_change=lambda remembered: self._states.put(self._control_file, remembered),
+        )
+        self.policies = PolicyKeeper(
+            state / "policies",
+            driver.spec,
+            clock,
+            server=server,
+            token=token,
+            report=self.outbox.put_report,
+        )
+        self.recorder = Recorder(self.spool)
+        self.uploader = Uploader(self.spool, server=server, token=token)
+        self.link = Link(server=server, token=token, side=self, outbox=self.outbox, clock=clock)
+        self.feeds = Feeds(driver, self.outbox, clock)
+        progress = statefile.read_state(self._progress_file, Progress) or Progress()
+        self.runtime = Runtime(
+            robot=config.robot,
+            driver=driver,
+            clock=clock,
+            arbiter=self.arbiter,
+            planner=Planner(progress, random.Random()),
+            policies=self.policies,
+            recorder=self.recorder,
+            spool=self.spool,
+            tell=self._tell,
+            rtt_ms=lambda: self.link.timing.rtt_ms,
+            counted=lambda: self._states.put(self._progress_file, progress),
+            scene_ready=self.feeds.ready.set,
+        )
+        self._assignment = statefile.read_state(self._assignment_file, m.Assignment)
+        if self._assignment is not None:
+            self.runtime.assign(self._assignment)
+
+    def start(self) -> None:
+        """Start every thread."""
+        self.recorder.start()
+        self.uploader.start()
+        self.policies.start()
+        self.feeds.start()
+        self.runtime.start()
+        self.link.start()
+        log.info(
+            "agent: %s starts, %s, policy %s, %d episodes in the spool",
+            self._config.robot,
+            self.arbiter.mode,
+            self.policies.active.ref.number if self.policies.active else "none",
+            self.spool.depth[0],
+        )
+
+    def stop(self) -> None:
+        """End the episode, write what is pending, and stop every thread."""
+        self.runtime.stop()
+        self.recorder.stop()
+        self.link.stop()
+        self.feeds.stop()
+        self.uploader.stop()
+        self.policies.stop()
+        self._states.stop()
+        log.info("agent: %s stopped", self._config.robot)
+
+    # ---- the link's side -------------------------------------------------------------------
+
+    def _mode(self) -> tuple[Mode, str]:
+        """Return the mode to show and why: a robot that has nothing to do holds."""
+        mode, reason = self.arbiter.mode, self.arbiter.reason
+        waiting = self.runtime.situation.waiting
+        if mode is Mode.AUTONOMOUS and waiting and not self.runtime.situation.between_episodes:
+            return Mode.HOLDING, waiting
+        return mode, reason
+
+    def hello(self) -> m.Hello:
+        """Return the first message of a connection."""
+        active = self.policies.active
+        return m.Hello(
+            protocol=m.PROTOCOL_VERSION,
+            robot=self._config.robot,
+            spec=self._driver.spec,
+            agent_version=AGENT_VERSION,
+            t_wall_ns=self._clock.wall_ns(),
+            policy=active.ref if active else None,
+            epoch=self.arbiter.epoch,
+            mode=self._mode()[0],
+            spool_episodes=self.spool.depth[0],
+        )
+
+    def heartbeat(self, seq: int) -> m.Heartbeat:
+        """Return what the robot is now."""
+        active, situation = self.policies.active, self.runtime.situation
+        mode, reason = self._mode()
+        episodes, size_bytes = self.spool.depth
+        return m.Heartbeat(
+            seq=seq,
+            t_mono_ns=self._clock.monotonic_ns(),
+            t_wall_ns=self._clock.wall_ns(),
+            mode=mode,
+            epoch=self.arbiter.epoch,
+            policy=active.ref if active else None,
+            policy_since_wall_ns=self.policies.since_wall_ns,
+            task=situation.task,
+            instruction=situation.instruction,
+            purpose=situation.purpose,
+            episode=situation.episode,
+            tick=situation.tick,
+            reason=reason[:500],
+            recent="".join(self.runtime.recent),
+            loop=self.runtime.meter.take(),
+            spool_episodes=episodes,
+            spool_bytes=size_bytes,
+            rtt_ms=self.link.timing.rtt_ms,
+            clock_offset_ns=self.link.timing.offset_ns,
+            upload_error=(self.recorder.error or self.uploader.error)[:500],
+        )
+
+    def heard(self) -> None:
+        """Note that the server is there."""
+        self.arbiter.heard()
+
+    async def received(self, message: m.ToRobot) -> None:
+        """Take one message of the server."""
+        match message:
+            case m.Welcome():
+                self.arbiter.saw_epoch(message.epoch)
+            case m.Assignment():
+                self._assign(message)
+            case m.PolicyAnnouncement():
+                self.policies.offer(message)
+            case _:
+                await self._command(message)
+
+    async def _command(self, message: m.ToRobot) -> None:
+        before = self.arbiter.mode
+        answer = self.arbiter.handle(message, clock_offset_ns=self.link.timing.offset_ns)
+        if answer is None:
+            return
+        if not isinstance(message, m.Teleop):
+            log.info(
+                "command: %s %s, %s -> %s %s",
+                answer.command,
+                "accepted" if answer.accepted else "refused",
+                before,
+                answer.mode,
+                answer.reason,
+            )
+        if isinstance(message, m.Stop):
+            # The robot has stopped; its answer also promises that a restart will not wake it.
+            await asyncio.to_thread(self._states.flush, 2.0)
+        self.outbox.put_answer(answer)
+
+    def _assign(self, assignment: m.Assignment) -> None:
+        if assignment == self._assignment:
+            return
+        self._assignment = assignment
+        self.runtime.assign(assignment)
+        self._states.put(self._assignment_file, assignment)
+        log.info("assignment: %d tasks", len(assignment.tasks))
+
+    def _tell(self, build: Callable[[bool], m.Telemetry]) -> None:
+        request = self.outbox.feed
+        if request.telemetry:
+            self.outbox.put_state("telemetry", build(request.privileged))
+
+
+def _remembered(path: Path) -> Remembered | None:
+    found = statefile.read_state(path, Remembered)
+    if found is None and path.exists():
+        # Whatever it said, a person may have stopped this robot.
+        return Remembered(mode=Mode.HOLDING, reason="what the agent remembered cannot be read")
+    return found

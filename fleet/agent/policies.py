@@ -1,0 +1,388 @@
+"""Weights on a robot: fetched, verified, swapped between episodes, rolled back when they fail.
+
+All slow work runs in this module's thread. The control loop asks `take` at an episode boundary
+and gets a version that is already loaded and tried, or nothing. Two versions stay on disk: the
+current one, and the last that ran a whole episode without a fault (last-known-good), so that a
+restarted robot acts without a server.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+import numpy as np
+
+from fleet.agent import statefile
+from fleet.agent.clock import Clock
+from fleet.agent.drivers.base import Reading
+from fleet.agent.uploader import backoff_s
+from fleet.protocol import messages as m
+from fleet.protocol.episode import sha256_of
+from fleet.protocol.spec import PolicyRef, RobotSpec
+from learning.core.policies.base import MAX_ARTIFACT_BYTES, BadArtifact, Policy, load_policy
+from learning.core.types import Observation
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 256 * 1024
+# A proposal may miss a limit by rounding.
+_RANGE_TOLERANCE = 1e-4
+_REJECTED_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePolicy:
+    """A version that was verified on this robot."""
+
+    ref: PolicyRef
+    policy: Policy
+    artifact: bytes
+
+
+class Superseded(Exception):
+    """A newer announcement came while one was in progress."""
+
+
+class Rejected(Exception):
+    """The announced version must not run here; the message says why."""
+
+
+def try_policy(policy: Policy, spec: RobotSpec, reading: Reading | None, instruction: str) -> None:
+    """Run a policy once on a real observation (on zeros when there was none yet).
+
+    Raises:
+        Rejected: It does not fit the robot, or its actions are not finite or out of range.
+    """
+    config = policy.config
+    if config.action_dim != len(spec.action_names) or config.state_dim != len(spec.state_names):
+        raise Rejected(
+            f"it has {config.state_dim} state and {config.action_dim} action components, the robot "
+            f"{len(spec.state_names)} and {len(spec.action_names)}"
+        )
+    cameras = {camera.name: camera for camera in spec.cameras}
+    if missing := [name for name in config.cameras if name not in cameras]:
+        raise Rejected(f"the robot has no camera {missing[0]}")
+    state = np.zeros(config.state_dim, np.float32) if reading is None else reading.state
+    images = {} if reading is None else reading.images
+    shown = {
+        name: images.get(
+            name, np.zeros((cameras[name].height_px, cameras[name].width_px, 3), np.uint8)
+        )
+        for name in config.cameras
+    }
+    try:
+        chunk, _ = policy.act(Observation(images=shown, state=state, instruction=instruction))
+        actions = chunk.detach().numpy()
+    except Exception as error:
+        raise Rejected(f"it does not run: {error}") from None
+    if actions.shape != (config.horizon, config.action_dim):
+        raise Rejected(f"its chunk has shape {actions.shape}")
+    if not np.isfinite(actions).all():
+        raise Rejected("its actions are not finite")
+    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
+    if (actions < low - _RANGE_TOLERANCE).any() or (actions > high + _RANGE_TOLERANCE).any():
+        raise Rejected("its actions are outside the robot's limits")
+
+
+class PolicyKeeper:
+    """Keeps the policy that acts, and the next one.
+
+    Args:
+        folder: Where the two versions on disk live.
+        spec: The robot's.
+        server: Base URL; the token is sent there and nowhere else.
+        report: Sends a PolicyReport; must not block.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: RobotSpec,
+        clock: Clock,
+        *,
+        server: str,
+        token: str,
+        report: Callable[[m.PolicyReport], None],
+    ) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._clock = clock
+        self._server = server
+        self._token = token
+        self._report = report
+        folder.mkdir(parents=True, exist_ok=True)
+        self._changed = threading.Condition()
+        self._wanted: m.PolicyAnnouncement | None = None
+        self._ready: ActivePolicy | None = None
+        self._to_save: list[tuple[str, ActivePolicy]] = []
+        self._rejected: dict[str, str] = {}
+        self._stopping = False
+        self._client = httpx.Client(timeout=httpx.Timeout(30.0, connect=5.0))
+        self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
+        self._rng = random.Random()
+        self.active = self._load("current") or self._load("good")
+        self._good = self._load("good")
+        self.since_wall_ns = clock.wall_ns() if self.active else 0
+        # The last reading with images and its words: what a new version is tried on.
+        self.last_seen: tuple[Reading | None, str] = (None, "")
+
+    # ---- the control loop's side: never blocks ---------------------------------------------
+
+    def take(self) -> bool:
+        """Between episodes: swap in the verified version, if one is waiting; say whether."""
+        with self._changed:
+            ready, self._ready = self._ready, None
+            if ready is None:
+                return False
+            self.active = ready
+            self.since_wall_ns = self._clock.wall_ns()
+            self._to_save.append(("current", ready))
+            self._changed.notify_all()
+        self._tell(ready.ref, "applied")
+        log.info("policy: %d applied", ready.ref.number)
+        return True
+
+    def proved(self) -> None:
+        """The active version ran a whole episode without a fault: it becomes last-known-good."""
+        with self._changed:
+            if self.active is None or (self._good and self._good.ref == self.active.ref):
+                return
+            self._good = self.active
+            self._to_save.append(("good", self.active))
+            self._changed.notify_all()
+
+    def roll_back(self, reason: str) -> None:
+        """Replace the active version by the last-known-good one, and never run it again."""
+        with self._changed:
+            bad = self.active
+            if bad is None:
+                return
+            self._remember_rejected(bad.ref.sha256, reason)
+            if self._ready is not None and self._ready.ref.sha256 == bad.ref.sha256:
+                self._ready = None
+            good = self._good if self._good and self._good.ref.sha256 != bad.ref.sha256 else None
+            self.active = good
+            self.since_wall_ns = self._clock.wall_ns()
+            if good is not None:
+                self._to_save.append(("current", good))
+            self._changed.notify_all()
+        log.warning(
+            "policy: %d rolled back to %s: %s",
+            bad.ref.number,
+            good.ref.number if good else "none",
+            reason,
+        )
+        self._tell(bad.ref, "rolled_back", reason)
+
+    # ---- the link's side: never blocks -----------------------------------------------------
+
+    def offer(self, announcement: m.PolicyAnnouncement) -> None:
+        """Take an announcement; the newest wins over one that is in progress or waiting."""
+        ref = announcement.policy
+        with self._changed:
+            if self.active is not None and self.active.ref.sha256 == ref.sha256:
+                # The server may change its mind while another version is on its way.
+                self._wanted = self._ready = None
+                if self.active.ref != ref:
+                    self.active = ActivePolicy(ref, self.active.policy, self.active.artifact)
+                return
+            for waiting in (self._wanted and self._wanted.policy, self._ready and self._ready.ref):
+                if waiting is not None and waiting.sha256 == ref.sha256:
+                    return
+            refusal = self._rejected.get(ref.sha256)
+            if refusal is None:
+                self._wanted = announcement
+                self._changed.notify_all()
+        if refusal is not None:
+            self._tell(ref, "rejected", refusal)
+
+    # ---- the thread ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self._client.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._wanted or self._to_save)
+                if self._stopping:
+                    break
+            self.work()
+        self._save_all()
+
+    def work(self) -> None:
+        """Do what is due: save what was applied, then fetch and verify what is wanted."""
+        self._save_all()
+        announcement = self._wanted
+        if announcement is None:
+            return
+        ref = announcement.policy
+        try:
+            artifact = self._artifact(announcement)
+            candidate = self._verify(ref, artifact)
+        except Superseded:
+            return
+        except Rejected as refusal:
+            with self._changed:
+                self._remember_rejected(ref.sha256, str(refusal))
+                if self._wanted is announcement:
+                    self._wanted = None
+            log.warning("policy: %d rejected: %s", ref.number, refusal)
+            self._tell(ref, "rejected", str(refusal))
+            return
+        with self._changed:
+            if self._wanted is not announcement:
+                return
+            self._wanted, self._ready = None, candidate
+            # Told before the loop can take it: "verified" always comes before "applied".
+            self._tell(ref, "verified")
+
+    def _verify(self, ref: PolicyRef, artifact: bytes) -> ActivePolicy:
+        if (found := sha256_of(artifact)) != ref.sha256:
+            raise Rejected(f"its sha256 is {found[:12]}…, not {ref.sha256[:12]}…")
+        try:
+            policy = load_policy(artifact)
+        except BadArtifact as error:
+            raise Rejected(str(error)) from None
+        reading, instruction = self.last_seen
+        try_policy(policy, self._spec, reading, instruction)
+        return ActivePolicy(ref, policy, artifact)
+
+    def _artifact(self, announcement: m.PolicyAnnouncement) -> bytes:
+        if announcement.weights is not None:
+            return announcement.weights
+        ref = announcement.policy
+        if ref.size_bytes > MAX_ARTIFACT_BYTES:
+            raise Rejected(f"{ref.size_bytes} bytes are over the limit of {MAX_ARTIFACT_BYTES}")
+        partial = self._folder / f"{ref.sha256}.partial"
+        for other in self._folder.glob("*.partial"):
+            if other != partial:
+                other.unlink()
+        failures = 0
+        while True:
+            try:
+                self._fetch(announcement, partial)
+                data = partial.read_bytes()
+                partial.unlink()
+                return data
+            except (httpx.HTTPError, OSError) as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("policy: %d is not fetched yet: %s", ref.number, error)
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._gone(announcement), backoff_s(failures, self._rng)
+                )
+            self._check_current(announcement)
+
+    def _fetch(self, announcement: m.PolicyAnnouncement, partial: Path) -> None:
+        """Download to `partial`, going on where an earlier attempt was cut."""
+        ref = announcement.policy
+        url = urljoin(self._server + "/", ref.url)
+        headers = {"Authorization": f"Bearer {self._token}"} if self._is_ours(url) else {}
+        have = partial.stat().st_size if partial.exists() else 0
+        if have >= ref.size_bytes:
+            if have == ref.size_bytes:
+                return
+            partial.unlink()
+            have = 0
+        if have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": f'"{ref.sha256}"'}
+        with self._client.stream("GET", url, headers=headers) as response:
+            response.raise_for_status()
+            with open(partial, "ab" if response.status_code == 206 else "wb") as file:
+                for block in response.iter_bytes(_READ_BYTES):
+                    self._check_current(announcement)
+                    file.write(block)
+                    if file.tell() > ref.size_bytes:
+                        break
+        size = partial.stat().st_size
+        if size < ref.size_bytes:
+            raise OSError(f"{size} of {ref.size_bytes} bytes came")
+        if size > ref.size_bytes:
+            partial.unlink()
+            raise Rejected(f"more than the announced {ref.size_bytes} bytes came")
+
+    def _is_ours(self, url: str) -> bool:
+        ours, theirs = urlsplit(self._server), urlsplit(url)
+        return (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc)
+
+    def _gone(self, announcement: m.PolicyAnnouncement) -> bool:
+        return self._stopping or self._wanted is not announcement
+
+    def _check_current(self, announcement: m.PolicyAnnouncement) -> None:
+        if self._gone(announcement):
+            raise Superseded
+
+    def _remember_rejected(self, sha256: str, reason: str) -> None:
+        self._rejected[sha256] = reason
+        if len(self._rejected) > _REJECTED_KEPT:
+            self._rejected.pop(next(iter(self._rejected)))
+
+    def _tell(self, ref: PolicyRef, status: str, reason: str = "") -> None:
+        self._report(
+            m.PolicyReport(
+                number=ref.number,
+                sha256=ref.sha256,
+                status=status,
+                t_wall_ns=self._clock.wall_ns(),
+                reason=reason[:500],
+            )
+        )
+
+    # ---- disk ------------------------------------------------------------------------------
+
+    def _save_all(self) -> None:
+        with self._changed:
+            newest = dict(self._to_save)
+            self._to_save.clear()
+        for slot, version in newest.items():
+            try:
+                # Weights first: a reference on disk always names weights that are there.
+                statefile.write_bytes(
+                    self._folder / f"{version.ref.sha256}.safetensors", version.artifact
+                )
+                statefile.write_state(self._folder / f"{slot}.json", version.ref)
+            except OSError as error:
+                log.error("policy: %d is not kept on disk: %s", version.ref.number, error)
+        if newest:
+            self._drop_unused()
+
+    def _drop_unused(self) -> None:
+        refs = [
+            statefile.read_state(self._folder / f"{s}.json", PolicyRef) for s in ("current", "good")
+        ]
+        kept = {ref.sha256 for ref in refs if ref is not None}
+        for path in self._folder.glob("*.safetensors"):
+            if path.stem not in kept:
+                path.unlink()
+
+    def _load(self, slot: str) -> ActivePolicy | None:
+        ref = statefile.read_state(self._folder / f"{slot}.json", PolicyRef)
+        if ref is None:
+            return None
+        try:
+            artifact = (self._folder / f"{ref.sha256}.safetensors").read_bytes()
+            if sha256_of(artifact) != ref.sha256:
+                raise BadArtifact("its sha256 differs")
+            policy = load_policy(artifact)
+            try_policy(policy, self._spec, None, "")
+        except (OSError, BadArtifact, Rejected) as error:
+            log.warning("policy: the %s version on disk does not load: %s", slot, error)
+            return None
+        return ActivePolicy(ref, policy, artifact)

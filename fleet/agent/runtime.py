@@ -1,0 +1,461 @@
+"""The control loop: fixed rate, absolute deadlines, waits for nothing but its own clock.
+
+Network, disk, encoding and weights live in other threads; this one reads the robot, asks policy
+and arbiter, limits, applies, and hands a value to the recorder. Slow work of its own (putting the
+scene back, collecting garbage) happens between episodes, where no deadline runs.
+"""
+
+import gc
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fleet.agent.arbiter import Arbiter, Decision, View
+from fleet.agent.clock import Clock
+from fleet.agent.controllers import ChunkController
+from fleet.agent.drivers.base import Driver, Reading
+from fleet.agent.episodes import EpisodePlan, Planner
+from fleet.agent.loopstats import LoopMeter
+from fleet.agent.policies import PolicyKeeper
+from fleet.agent.recorder import EpisodeEnd, RecordedTick, Recorder
+from fleet.agent.safety import SafetyGate
+from fleet.agent.spool import Spool
+from fleet.protocol import messages as m
+from fleet.protocol.control import Mode
+from fleet.protocol.episode import EpisodeHeader, Step
+
+log = logging.getLogger(__name__)
+
+AGENT_VERSION = "1"
+# Holding is recorded this long, then only its end: nothing is learned from a robot at rest.
+MAX_HOLD_RECORDED_S = 10.0
+RECENT_OUTCOMES = 20
+# Exceptions in a row before the loop gives up and lets its supervisor start it anew.
+MAX_FAILURES = 20
+_FAILURE_PAUSE_S = 0.5
+_MARKS: dict[m.Outcome, str] = {"success": "s", "failure": "f", "timeout": "t", "abort": "a"}
+
+
+@dataclass(slots=True)
+class _Running:
+    """The episode under way."""
+
+    uid: str
+    plan: EpisodePlan
+    policy_number: int
+    # Ticks of the episode that count towards its time, and those of them the policy drove.
+    active_ticks: int = 0
+    policy_ticks: int = 0
+    held_ticks: int = 0
+    ticks: int = 0
+    discarded_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the loop is doing, as a value that other threads may read."""
+
+    episode: str = ""
+    task: str = ""
+    instruction: str = ""
+    purpose: m.Purpose = "train"
+    tick: int = 0
+    # Why no episode runs; empty while one does.
+    waiting: str = ""
+    # The pause between two episodes, as opposed to having nothing to do.
+    between_episodes: bool = False
+
+
+_PAUSE = Situation(waiting="the scene is put back", between_episodes=True)
+
+
+class Runtime:
+    """Runs episodes, one after another, at the robot's rate.
+
+    Args:
+        tell: Called every tick with a function that builds its telemetry.
+        rtt_ms: Returns the link's last round trip.
+        counted: Called when an episode is counted, to keep the planner's progress on disk.
+        scene_ready: Called once there is something to render.
+    """
+
+    def __init__(
+        self,
+        *,
+        robot: str,
+        driver: Driver,
+        clock: Clock,
+        arbiter: Arbiter,
+        planner: Planner,
+        policies: PolicyKeeper,
+        recorder: Recorder,
+        spool: Spool,
+        tell: Callable[[Callable[[bool], m.Telemetry]], None] = lambda build: None,
+        rtt_ms: Callable[[], float] = lambda: 0.0,
+        counted: Callable[[], None] = lambda: None,
+        scene_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._robot = robot
+        self._driver = driver
+        self._clock = clock
+        self._arbiter = arbiter
+        self._planner = planner
+        self._policies = policies
+        self._recorder = recorder
+        self._spool = spool
+        self._tell = tell
+        self._rtt_ms = rtt_ms
+        self._counted = counted
+        self._scene_ready = scene_ready
+        self.gate = SafetyGate(driver.spec)
+        self.meter = LoopMeter()
+        self.situation = Situation()
+        self.recent: deque[str] = deque(maxlen=RECENT_OUTCOMES)
+        self.failed = False
+        self._assignment: m.Assignment | None = None
+        self._running: _Running | None = None
+        self._controller: ChunkController | None = None
+        self._policy_turn = -1
+        self._may_begin_ns = clock.monotonic_ns()
+        self._has_scene = False
+        self._telemetry_seq = 0
+        self._stopping = threading.Event()
+        self._period_ns = int(1e9 / driver.spec.control_hz)
+        self._thread = threading.Thread(target=self.run, name="control", daemon=True)
+
+    # ---- for other threads -----------------------------------------------------------------
+
+    def assign(self, assignment: m.Assignment) -> None:
+        """Use `assignment` from the next episode on."""
+        self._assignment = assignment
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End the running episode as aborted, and the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop still runs."""
+        return self._thread.is_alive()
+
+    # ---- the loop --------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Tick at the robot's rate until stopped."""
+        failures = 0
+        # The collector would stop the loop for tens of milliseconds; it runs between episodes.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        deadline_ns = self._clock.monotonic_ns()
+        while not self._stopping.is_set():
+            self._clock.sleep_until(deadline_ns)
+            start_ns = self._clock.monotonic_ns()
+            try:
+                on_time = self.tick()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                on_time = False
+                self._fail(error, failures)
+                if failures >= MAX_FAILURES:
+                    self.failed = True
+                    break
+            end_ns = self._clock.monotonic_ns()
+            if not on_time:
+                deadline_ns = end_ns
+                continue
+            missed = max(0, (end_ns - deadline_ns) // self._period_ns - 1)
+            self.meter.tick(
+                late_ns=start_ns - deadline_ns, busy_ns=end_ns - start_ns, missed=missed
+            )
+            deadline_ns += self._period_ns * (1 + missed)
+        if self._running is not None:
+            self._end("abort", "robot")
+        gc.enable()
+        self._driver.close()
+
+    def _fail(self, error: Exception, failures: int) -> None:
+        if failures == 1:
+            log.error("loop: the robot failed; holding", exc_info=error)
+        self._arbiter.fail(f"the robot failed: {error}"[:400])
+        if self._running is not None:
+            self._end("abort", "robot")
+        self._clock.sleep_until(self._clock.monotonic_ns() + int(_FAILURE_PAUSE_S * 1e9))
+
+    def tick(self) -> bool:
+        """Run one control period. False when it did slow work and deadlines start anew."""
+        if self._running is None:
+            if self._between():
+                return False
+            self._idle_tick()
+        else:
+            self._episode_tick(self._running)
+        return True
+
+    # ---- between episodes ------------------------------------------------------------------
+
+    def _between(self) -> bool:
+        """Swap policies, and begin the next episode when one is due; say whether one began."""
+        if self._policies.take():
+            self._adopt_policy()
+        waiting = self._why_wait()
+        if waiting is not None:
+            if waiting != self.situation.waiting:
+                self.situation = Situation(waiting=waiting)
+            return False
+        if self._clock.monotonic_ns() < self._may_begin_ns:
+            self.situation = _PAUSE
+            return False
+        return self._begin()
+
+    def _adopt_policy(self) -> None:
+        active = self._policies.active
+        self._controller = None if active is None else ChunkController(active.policy)
+
+    def _why_wait(self) -> str | None:
+        if self._assignment is None:
+            return "no assignment yet"
+        if self._assignment.paused:
+            return "paused: the running episode was the last"
+        if self._spool.full:
+            return self._spool.full_reason
+        if self._arbiter.mode in (Mode.HOLDING, Mode.STOPPED):
+            return self._arbiter.reason or "holding"
+        if self._policies.active is None and not self._arbiter.driven:
+            return "no policy yet"
+        return None
+
+    def _begin(self) -> bool:
+        assert self._assignment is not None
+        uid = str(uuid.uuid4())
+        plan = self._planner.next(self._assignment, may_evaluate=not self._arbiter.driven)
+        if plan is not None and not self._arbiter.begin_episode(uid, plan.purpose):
+            plan = self._planner.next(self._assignment, may_evaluate=False)
+            if plan is not None:
+                self._arbiter.begin_episode(uid, plan.purpose)
+        if plan is None:
+            self._assignment = None
+            return False
+        self._planner.began(plan)
+        self._counted()
+        gc.collect()
+        self._driver.reset(plan.task, seed=plan.seed, held_out=plan.purpose == "eval")
+        self.gate.rest()
+        if self._controller is None:
+            self._adopt_policy()
+        if self._controller is not None:
+            self._controller.reset()
+        active = self._policies.active
+        self._running = _Running(
+            uid,
+            plan,
+            active.ref.number if active else -1,
+            discarded_before=self._arbiter.discarded_commands,
+        )
+        self._recorder.begin(
+            EpisodeHeader(
+                episode=uid,
+                robot=self._robot,
+                task=plan.task,
+                instruction=plan.instruction,
+                seed=plan.seed,
+                purpose=plan.purpose,
+                spec=self._driver.spec,
+                started_wall_ns=self._clock.wall_ns(),
+                policy_number=active.ref.number if active else None,
+                policy_sha256=active.ref.sha256 if active else "",
+                agent_version=AGENT_VERSION,
+            )
+        )
+        if not self._has_scene:
+            self._has_scene = True
+            self._scene_ready()
+        self._situate(self._running)
+        return True
+
+    def _situate(self, running: _Running) -> None:
+        self.situation = Situation(
+            episode=running.uid,
+            task=running.plan.task.name,
+            instruction=running.plan.instruction,
+            purpose=running.plan.purpose,
+            tick=running.ticks,
+        )
+
+    def _idle_tick(self) -> None:
+        view = self._arbiter.begin_tick()
+        if not self._has_scene:
+            return
+        reading = self._driver.read(images=False)
+        decision = self._arbiter.decide(view, None)
+        applied = self._apply(decision)
+        self._telemetry(view, reading, applied, None, float("nan"))
+
+    # ---- one step of an episode --------------------------------------------------------------
+
+    def _episode_tick(self, running: _Running) -> None:
+        t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
+        view = self._arbiter.begin_tick()
+        spec, plan, controller = self._driver.spec, running.plan, self._controller
+        proposes = controller is not None and view.mode in (
+            Mode.AUTONOMOUS,
+            Mode.HANDOVER,
+            Mode.TAKEOVER,
+        )
+        if controller is not None and view.policy_turn != self._policy_turn:
+            # The policy got the robot back: what it planned before is of another situation.
+            self._policy_turn = view.policy_turn
+            controller.reset()
+        images = running.ticks % spec.image_every == 0 or (proposes and controller.wants_image)
+        reading = self._driver.read(images=images)
+        if images:
+            self._policies.last_seen = (reading, plan.instruction)
+        if self._over(running, view, reading):
+            return
+        proposal, doubt, chunk_index = None, float("nan"), -1
+        if proposes:
+            proposal, doubt, chunk_index = controller.propose(reading, plan.instruction)
+        decision = self._arbiter.decide(view, proposal)
+        applied = self._apply(decision)
+        self._count(running, decision)
+        if running.held_ticks <= MAX_HOLD_RECORDED_S * spec.control_hz:
+            self._recorder.add(
+                RecordedTick(
+                    step=Step(
+                        step=running.ticks,
+                        t_mono_ns=t_mono_ns,
+                        t_wall_ns=t_wall_ns,
+                        state=reading.state,
+                        action=applied,
+                        policy_action=proposal,
+                        operator_action=decision.operator_action,
+                        control_mode=int(decision.label),
+                        controller=decision.controller,
+                        policy_number=running.policy_number,
+                        lease_epoch=decision.epoch,
+                        doubt=doubt,
+                        reward=reading.reward,
+                        command_age_ms=decision.command_age_ms,
+                        chunk_index=chunk_index,
+                    ),
+                    images=reading.images,
+                    mode=decision.mode,
+                    lease=self._arbiter.holder,
+                    dead_man=decision.dead_man,
+                    rtt_ms=self._rtt_ms(),
+                )
+            )
+        running.ticks += 1
+        self._situate(running)
+        self._telemetry(view, reading, applied, proposal, doubt)
+        if decision.fault:
+            self._end("abort", "robot")
+            self._policies.roll_back(self._arbiter.reason)
+            self._adopt_policy()
+
+    def _over(self, running: _Running, view: View, reading: Reading) -> bool:
+        """End the episode when it is over; nothing is executed at that reading."""
+        judged = self._arbiter.take_outcome()
+        if judged is not None:
+            self._end(*judged)
+        elif view.mode is Mode.STOPPED:
+            self._end("abort", "robot")
+        elif reading.success:
+            self._end("success", "robot")
+        elif (
+            # An operator may use as long again as the policy had.
+            running.policy_ticks >= running.plan.task.timeout_ticks
+            or running.active_ticks >= 2 * running.plan.task.timeout_ticks
+        ):
+            self._end("timeout", "robot")
+        else:
+            return False
+        if self._has_scene:
+            self._apply(self._arbiter.decide(self._arbiter.begin_tick(), None))
+        return True
+
+    def _apply(self, decision: Decision) -> np.ndarray:
+        action = self.gate.zero_motion() if decision.action is None else decision.action
+        applied = self.gate.gate(action, slew=decision.slew)
+        self._driver.apply(applied)
+        return applied
+
+    def _count(self, running: _Running, decision: Decision) -> None:
+        if decision.mode in (Mode.HOLDING, Mode.STOPPED):
+            running.held_ticks += 1
+            return
+        running.held_ticks = 0
+        running.active_ticks += 1
+        if decision.mode is Mode.AUTONOMOUS:
+            running.policy_ticks += 1
+
+    def _end(self, outcome: m.Outcome, judge: str) -> None:
+        running = self._running
+        assert running is not None
+        self._running = None
+        self._arbiter.end_episode()
+        self._recorder.end(
+            EpisodeEnd(
+                outcome=outcome,
+                judge=judge,
+                ended_wall_ns=self._clock.wall_ns(),
+                discarded_commands=self._arbiter.discarded_commands - running.discarded_before,
+            )
+        )
+        self.recent.append(_MARKS[outcome])
+        if outcome != "abort":
+            self._policies.proved()
+        reset_s = self._assignment.reset_s if self._assignment else 1.0
+        self._may_begin_ns = self._clock.monotonic_ns() + int(reset_s * 1e9)
+        self.situation = _PAUSE
+
+    # ---- telemetry -------------------------------------------------------------------------
+
+    def _telemetry(
+        self,
+        view: View,
+        reading: Reading,
+        applied: np.ndarray,
+        proposal: np.ndarray | None,
+        doubt: float,
+    ) -> None:
+        situation, seq = self.situation, self._telemetry_seq
+        self._telemetry_seq += 1
+        t_wall_ns = self._clock.wall_ns()
+
+        def build(privileged: bool) -> m.Telemetry:
+            return m.Telemetry(
+                seq=seq,
+                t_wall_ns=t_wall_ns,
+                mode=view.mode,
+                epoch=view.epoch,
+                tick=situation.tick,
+                state=tuple(reading.state.tolist()),
+                action=tuple(applied.tolist()),
+                policy_action=(
+                    tuple(proposal.tolist())
+                    if proposal is not None and np.isfinite(proposal).all()
+                    else ()
+                ),
+                # JSON has no NaN: not computed is sent as 0.
+                doubt=float(np.nan_to_num(doubt)),
+                episode=situation.episode,
+                task=situation.task,
+                purpose=situation.purpose,
+                privileged=reading.privileged if privileged else (),
+                reward=float(np.nan_to_num(reading.reward)),
+            )
+
+        self._tell(build)

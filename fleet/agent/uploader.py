@@ -1,0 +1,173 @@
+"""Takes closed episodes from the spool to the server, in order, until each is acknowledged.
+
+The server's cursor (`GET /api/episodes/{uid}`) says which parts it has, so an upload that was cut
+goes on where it was. Nothing is deleted before the answer to `close`. What the server will never
+take is set aside with its reason, so that one bad episode cannot hold up the rest.
+"""
+
+import logging
+import random
+import threading
+from typing import Annotated, Literal
+
+import httpx
+import msgspec
+from msgspec import Meta
+
+from fleet.agent.spool import Spool
+from fleet.protocol.episode import MAX_PARTS, EpisodeManifest, encode_manifest
+
+log = logging.getLogger(__name__)
+
+# Answers that the same request will get again for ever.
+NEVER = frozenset({400, 413, 422})
+FIRST_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 30.0
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """What the server has of an episode."""
+
+    state: Literal["unknown", "open", "closed"]
+    parts: tuple[Annotated[int, Meta(ge=0, lt=MAX_PARTS)], ...] = ()
+
+
+class NeverAccepted(Exception):
+    """The server refuses the episode for good."""
+
+
+class TryAgain(Exception):
+    """The server or the way to it failed; the same request may succeed later."""
+
+
+def backoff_s(failures: int, rng: random.Random) -> float:
+    """Return how long to wait after `failures` failures in a row: exponential, with full jitter."""
+    ceiling = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 20))
+    return ceiling * rng.uniform(0.5, 1.0)
+
+
+class Uploader:
+    """The thread that empties the spool.
+
+    Args:
+        spool: Where episodes wait.
+        server: Base URL, without a trailing slash.
+        token: The robot's bearer token.
+    """
+
+    def __init__(
+        self, spool: Spool, *, server: str, token: str, rng: random.Random | None = None
+    ) -> None:
+        self._spool = spool
+        self._client = httpx.Client(
+            base_url=server, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT
+        )
+        self._rng = rng or random.Random()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
+        # The last thing that went wrong, for the heartbeat; empty while uploads work.
+        self.error = ""
+        self.rejected = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End the thread; what is not uploaded stays in the spool."""
+        self._stopping.set()
+        self._spool.wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self._client.close()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            if not self._spool.wait(1.0):
+                continue
+            try:
+                self.upload_next()
+                failures = 0
+            except TryAgain as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("upload: %s; retrying", error)
+                self.error = str(error)[:500]
+                self._stopping.wait(backoff_s(failures, self._rng))
+            except Exception as error:
+                failures += 1
+                self.error = f"upload failed: {error}"[:500]
+                log.exception("upload: unexpected failure; retrying")
+                self._stopping.wait(backoff_s(failures, self._rng))
+
+    def upload_next(self) -> bool:
+        """Upload the oldest episode; False when there is none.
+
+        Raises:
+            TryAgain: Nothing is lost; call again later.
+        """
+        manifest = self._spool.head()
+        if manifest is None:
+            return False
+        uid = manifest.header.episode
+        try:
+            self._upload(manifest)
+        except NeverAccepted as refusal:
+            self._spool.reject(uid, str(refusal))
+            self.rejected += 1
+            self.error = f"episode {uid} was rejected: {refusal}"[:500]
+            # An episode that no server takes is lost to learning: a person must look at it.
+            log.error("upload: episode %s was rejected and set aside: %s", uid, refusal)
+            return True
+        self._spool.delete(uid)
+        self.error = f"{self.rejected} episodes were rejected" if self.rejected else ""
+        return True
+
+    def _upload(self, manifest: EpisodeManifest) -> None:
+        uid = manifest.header.episode
+        cursor = self._cursor(uid)
+        if cursor.state == "closed":
+            return
+        for part in manifest.parts:
+            if part.index in cursor.parts:
+                continue
+            self._spool.reach(f"upload part {part.index}")
+            self._request(
+                "PUT",
+                f"/api/episodes/{uid}/parts/{part.index}",
+                content=self._spool.part(uid, part.index),
+                headers={
+                    "X-Content-SHA256": part.sha256,
+                    "Content-Type": "application/vnd.apache.arrow.file",
+                },
+            )
+        self._spool.reach("upload close")
+        self._request(
+            "POST",
+            f"/api/episodes/{uid}/close",
+            content=encode_manifest(manifest),
+            headers={"Content-Type": "application/json"},
+        )
+        self._spool.reach("acknowledged")
+
+    def _cursor(self, uid: str) -> Cursor:
+        try:
+            return msgspec.json.decode(
+                self._request("GET", f"/api/episodes/{uid}").content, type=Cursor
+            )
+        except msgspec.DecodeError as error:
+            raise TryAgain(f"the server's cursor is no cursor: {error}") from None
+
+    def _request(self, method: str, path: str, **arguments) -> httpx.Response:
+        try:
+            response = self._client.request(method, path, **arguments)
+        except (httpx.HTTPError, OSError) as error:
+            raise TryAgain(f"{type(error).__name__}: {error}") from None
+        if response.is_success:
+            return response
+        said = f"{method} {path}: {response.status_code} {response.text[:200]}"
+        if response.status_code in NEVER:
+            raise NeverAccepted(said)
+        raise TryAgain(said)
