@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fleet.protocol.simulation import TASKS
 from scripts.machine import StartError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,21 +51,29 @@ def prepare(options: argparse.Namespace, env: dict[str, str]) -> None:
     print("Preparing database, robots and policy", flush=True)
     step("the database", [sys.executable, "manage.py", "prepare", *fleet, *tasks], env, log)
     folder = options.var / "demonstrations"
-    done = folder / ".imported"
-    wanted = ",".join(sorted(options.tasks)) or "default"
-    if done.exists() and wanted in done.read_text().split():
-        return
-    make = [sys.executable, "-m", "learning.experiments.demonstrations", "--out", str(folder)]
-    step("the demonstrations", [*make, *tasks], env, log)
-    step("their import", [sys.executable, "manage.py", "import_episodes", str(folder)], env, log)
-    with done.open("a") as file:
-        file.write(wanted + "\n")
+    # One line a task whose demonstrations were made and imported.
+    record = folder / "imported.txt"
+    wanted = options.tasks or [task.name for task in TASKS]
+    have = record.read_text().split() if record.exists() else []
+    if missing := [task for task in wanted if task not in have]:
+        make = [sys.executable, "-m", "learning.experiments.demonstrations", "--out", str(folder)]
+        step("the demonstrations", [*make, "--tasks", *missing], env, log)
+        bring = [sys.executable, "manage.py", "import_episodes", str(folder)]
+        step("the import of the demonstrations", bring, env, log)
+        record.write_text("\n".join([*have, *missing]) + "\n")
+
+
+# ---- the processes ---------------------------------------------------------------------------
 
 
 def kept_running(command: str) -> str:
-    """Return a shell line that starts `command` again whenever it ends by itself."""
+    """Return a shell line that starts `command` again whenever it ends by itself.
+
+    Status 2 is a wrong configuration, which starting again does not mend.
+    """
     return (
-        f'while true; do {command}; echo "ended with $?, starting again"; sleep {RESTART_S}; done'
+        f"while true; do {command}; code=$?; [ $code -eq 2 ] && exit 2; "
+        f'echo "ended with $code, starting again"; sleep {RESTART_S}; done'
     )
 
 
