@@ -21,6 +21,8 @@ api = NinjaAPI(
     version="1",
     description="Episodes in, policies out. See docs/protocol.md.",
     urls_namespace="api",
+    # Its page loads scripts from a CDN; the schema is at openapi.json.
+    docs_url=None,
 )
 api.add_router("/episodes", episodes.router)
 api.add_router("/policies", policies.router)
