@@ -3,16 +3,11 @@
 They read the simulator's privileged state and have no memory, so they can take over at any step.
 """
 
-import os
 import types
 from functools import cache
 from typing import Any
 
 import numpy as np
-
-# Importing metaworld imports MuJoCo, which picks its OpenGL at import and fails without one.
-os.environ.setdefault("MUJOCO_GL", "osmesa")
-os.environ.setdefault("PYOPENGL_PLATFORM", "osmesa")
 
 PRIVILEGED_DIM = 39
 

@@ -6,14 +6,7 @@ skips the arm, which it never sees, and effects are off. Traps of the libraries 
 they bite.
 """
 
-import os
 import zlib
-
-# MuJoCo picks its OpenGL at import; Mesa's off-screen library needs no display and no GPU.
-os.environ.setdefault("MUJOCO_GL", "osmesa")
-os.environ.setdefault("PYOPENGL_PLATFORM", "osmesa")
-# Mesa would otherwise start a thread for every core for pictures of a few thousand pixels.
-os.environ.setdefault("LP_NUM_THREADS", "0")
 
 import metaworld  # noqa: F401  (first: it registers its environments)
 import mujoco
