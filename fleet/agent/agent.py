@@ -143,10 +143,11 @@ class Agent:
 
     def stop(self) -> None:
         """End the episode, write what is pending, and stop every thread."""
+        # The driver closes with the loop, so nothing may render after it.
+        self.feeds.stop()
         self.runtime.stop()
         self.recorder.stop()
         self.link.stop()
-        self.feeds.stop()
         self.uploader.stop()
         self.policies.stop()
         self._states.stop()

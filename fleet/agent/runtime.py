@@ -184,7 +184,9 @@ class Runtime:
         if self._running is not None:
             self._end("abort", "robot")
         gc.enable()
-        self._driver.close()
+        if not self.failed:
+            # After a failure the process ends, and the driver's own threads are in what state?
+            self._driver.close()
 
     def _fail(self, error: Exception, failures: int) -> None:
         if failures == 1:
