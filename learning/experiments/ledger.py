@@ -117,6 +117,13 @@ class Ledger:
         """Return how many gradient steps the learner has taken."""
         return int(self.one("SELECT COALESCE(MAX(step), 0) FROM learning_learner"))
 
+    def learner(self) -> tuple[str, dict[str, Any]]:
+        """Return the algorithm and the configuration of the first learner."""
+        algorithm, config = self.rows(
+            "SELECT algorithm, config FROM learning_learner ORDER BY id LIMIT 1"
+        )[0]
+        return str(algorithm), json.loads(config)
+
     def versions(self) -> list[Version]:
         """Return the published versions, oldest first."""
         rows = self.rows(

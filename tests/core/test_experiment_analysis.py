@@ -15,6 +15,7 @@ from learning.experiments.analysis import (
     windowed_success,
 )
 from learning.experiments.figures import plot_loop
+from learning.experiments.settings import BadSettings, Settings, read_settings
 from learning.experiments.stages import Stages, open_experiment, write_json
 
 
@@ -162,3 +163,32 @@ def test_a_finished_experiment_is_not_resumed(tmp_path):
     first = open_experiment(tmp_path, "loop", {"seed": 0})
     write_json(first / "result.json", {})
     assert open_experiment(tmp_path, "loop", {"seed": 0}) != first
+
+
+def test_settings_default_to_the_headline_experiment():
+    assert read_settings({}) == Settings(
+        policy="image", clock="real", minutes=20.0, seed=0, robots=4, operators=2, trials=20
+    )
+
+
+def test_settings_are_read_from_the_environment():
+    settings = read_settings({"POLICY": "state", "MINUTES": "2.5", "SEED": "7", "ROBOTS": "2"})
+    assert (settings.policy, settings.minutes, settings.seed) == ("state", 2.5, 7)
+    assert settings.robots == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("POLICY", "lidar"),
+        ("CLOCK", "virtual"),
+        ("MINUTES", "soon"),
+        ("MINUTES", "0"),
+        ("MINUTES", "nan"),
+        ("ROBOTS", "0"),
+        ("TRIALS", "1000"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(name, text):
+    with pytest.raises(BadSettings, match=name):
+        read_settings({name: text})
