@@ -1,0 +1,1 @@
+"""Benchmarks of the running system on this machine: `make bench`. Not run by `make test`."""

@@ -1,0 +1,99 @@
+"""The fleet at work: jitter of its control loops, how fast episodes and versions travel."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+
+from fleet.protocol import messages as m
+from learning.experiments.ledger import Ledger, seconds
+from tests.bench.clients import operator, watch_thumbnails
+
+
+@dataclass(slots=True)
+class Window:
+    """What was seen of the robots while they were watched."""
+
+    seconds: float = 0.0
+    # Every heartbeat's own p99 over its second of ticks, milliseconds.
+    jitter_p99_ms: list[float] = field(default_factory=list)
+    busy_p50_ms: list[float] = field(default_factory=list)
+    ticks: int = 0
+    missed_ticks: int = 0
+    frame_ages_ms: list[float] = field(default_factory=list)
+
+
+async def watch(url: str, token: str, *, seconds_: float) -> Window:
+    """Watch every robot's thumbnails and telemetry for a while, and collect their heartbeats."""
+    window = Window(seconds=seconds_)
+    seen: set[tuple[str, int]] = set()
+
+    def collect(message: m.Message) -> None:
+        if not isinstance(message, m.RobotState) or message.heartbeat is None:
+            return
+        beat = message.heartbeat
+        if (message.robot, beat.seq) in seen or not beat.loop.ticks:
+            return
+        seen.add((message.robot, beat.seq))
+        window.jitter_p99_ms.append(beat.loop.jitter_p99_ms)
+        window.busy_p50_ms.append(beat.loop.busy_p50_ms)
+        window.ticks += beat.loop.ticks
+        window.missed_ticks += beat.loop.missed_ticks
+
+    async with operator(url, token, telemetry=True) as client:
+        snapshot = await client.wait_for(m.Snapshot, timeout_s=10)
+        robots = [state.robot for state in snapshot.robots]
+        feeds = tuple((robot, "corner", "thumbnail") for robot in robots)
+        client.listeners.append(collect)
+        viewer = asyncio.create_task(watch_thumbnails(url, token, feeds, window.frame_ages_ms))
+        await asyncio.sleep(seconds_)
+        viewer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await viewer
+    return window
+
+
+def episode_to_gradient_s(ledger: Ledger, since: str) -> list[float]:
+    """Return, of each corrected episode that was trained on, seconds from its end to that step."""
+    rows = ledger.rows(
+        "SELECT ended_at, first_trained_at FROM learning_episode"
+        " WHERE purpose = 'train' AND human_steps > 0 AND first_trained_at IS NOT NULL"
+        " AND ended_at >= ?",
+        since,
+    )
+    return [(seconds(trained) or 0.0) - (seconds(ended) or 0.0) for ended, trained in rows]
+
+
+def publish_transfer_s(ledger: Ledger, robots: int, since: str) -> list[float]:
+    """Return, of each version, seconds from its row to the last robot that verified its bytes.
+
+    A version that some robot never reported counts only when a later one overtook it there:
+    robots fetch the newest. Such versions are left out.
+    """
+    rows = ledger.rows(
+        "SELECT v.created_at, MAX(r.first), COUNT(*) FROM learning_policyversion v JOIN"
+        " (SELECT number, sha256, robot_id, MIN(robot_wall_ns) AS first FROM fleet_policyreport"
+        "  WHERE status = 'verified' GROUP BY number, sha256, robot_id) r"
+        " ON r.number = v.number AND r.sha256 = v.sha256"
+        " WHERE v.state = 'published' AND v.created_at >= ?"
+        " GROUP BY v.id HAVING COUNT(*) >= ?",
+        since,
+        robots,
+    )
+    return [last_ns / 1e9 - (seconds(created) or 0.0) for created, last_ns, _ in rows]
+
+
+def published(ledger: Ledger, since: str) -> int:
+    """Count the versions published since."""
+    return int(
+        ledger.one(
+            "SELECT COUNT(*) FROM learning_policyversion"
+            " WHERE state = 'published' AND created_at >= ?",
+            since,
+        )
+    )
+
+
+def now_stamp() -> str:
+    """Return the present as the database writes it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S.000000", time.gmtime())
