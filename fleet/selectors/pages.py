@@ -1,0 +1,113 @@
+"""Reads for the pages: what a row knows before the socket says more."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from fleet.models import FleetSettings, Operator, OperatorKind, PolicyReport, Robot, Task
+from fleet.protocol.control import Mode
+from fleet.protocol.messages import STALE_AFTER_S
+
+# Rows of the newest reports on a robot's page: two a version.
+REPORTS_SHOWN = 12
+_WORDS = {
+    "autonomous": "Autonomous",
+    "human": "Human",
+    "holding": "Holding",
+    "stopped": "Stopped",
+    "stale": "Stale",
+    "offline": "Offline",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One robot on the fleet page as its row has it; live state replaces it within a moment."""
+
+    robot: Robot
+    # One of autonomous, human, holding, stopped, stale, offline: the same as in facts.js.
+    kind: str
+    words: str
+    camera: str
+    policy: str
+    since: str
+    evaluation: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scripted:
+    """The scripted operators: how many there are, and whether they are paused."""
+
+    count: int
+    paused: bool
+
+
+def condition(robot: Robot) -> str:
+    """Return the state a person acts on, from the row."""
+    if robot.last_heartbeat_at is None:
+        return "offline"
+    silent = timezone.now() - robot.last_heartbeat_at
+    if silent > timedelta(seconds=2 * STALE_AFTER_S):
+        return "offline"
+    if silent > timedelta(seconds=STALE_AFTER_S):
+        return "stale"
+    if robot.mode in (Mode.HANDOVER, Mode.TAKEOVER):
+        return "human"
+    return robot.mode
+
+
+def cameras_of(robot: Robot) -> list[dict[str, Any]]:
+    """Return the robot's cameras as it introduced them; the first is the one people drive by."""
+    cameras = robot.spec.get("cameras", [])
+    return sorted(cameras, key=lambda camera: camera.get("heading_rad") is None)
+
+
+def policy_words(robot: Robot) -> str:
+    """Return the version a robot runs and how many versions it is behind."""
+    if robot.reported_number is None:
+        return "no policy"
+    behind = max(0, (robot.assigned_number or 0) - robot.reported_number)
+    late = f" · {behind} behind" if behind else ""
+    return f"v{robot.reported_number}{late}"
+
+
+def tiles() -> list[Tile]:
+    """Return every enabled robot, in the order of their names."""
+    return [_tile(robot) for robot in Robot.objects.filter(enabled=True)]
+
+
+def _tile(robot: Robot) -> Tile:
+    kind = condition(robot)
+    cameras = cameras_of(robot)
+    since = robot.reported_since
+    return Tile(
+        robot=robot,
+        kind=kind,
+        words=_WORDS[kind],
+        camera=cameras[0]["name"] if cameras else "",
+        policy=policy_words(robot),
+        since=f"since {timezone.localtime(since):%H:%M:%S}" if since else "",
+        evaluation=robot.purpose == "eval" and kind not in ("offline", "stale"),
+    )
+
+
+def policy_reports(robot: Robot) -> QuerySet[PolicyReport]:
+    """Return what became of the newest versions on this robot, newest first."""
+    return robot.policy_reports.order_by("-reported_at", "-id")[:REPORTS_SHOWN]
+
+
+def scripted() -> Scripted:
+    """Return the scripted operators."""
+    fleet = FleetSettings.objects.filter(pk=1).first()
+    return Scripted(
+        count=Operator.objects.filter(kind=OperatorKind.SCRIPTED, user__is_active=True).count(),
+        paused=fleet.scripted_paused if fleet else False,
+    )
+
+
+def longest_timeout_ticks() -> int:
+    """Return the ticks of the longest enabled task: the width of an episode's timeline."""
+    return max(Task.objects.filter(enabled=True).values_list("timeout_ticks", flat=True), default=0)

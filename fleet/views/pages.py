@@ -1,0 +1,117 @@
+"""The fleet page, the robot page and their fragments."""
+
+from functools import wraps
+from typing import Any, Protocol
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from fleet.exceptions import NotAllowed, Refusal, RobotUnknown
+from fleet.models import Operator, Role
+from fleet.selectors import pages
+from fleet.selectors.access import access_operator, access_robot, require_role
+from fleet.services.robots import change_settings
+
+
+class Page(Protocol):
+    """A view that is given the operator who asks."""
+
+    def __call__(self, request: HttpRequest, operator: Operator, **kwargs: Any) -> HttpResponse:
+        """Answer the request."""
+
+
+def refused(request: HttpRequest, error: Refusal) -> HttpResponse:
+    """Return a page that says what was refused and what to do next."""
+    unknown = isinstance(error, RobotUnknown)
+    return render(
+        request,
+        "refused.html",
+        {
+            "title": "No such robot" if unknown else "Not allowed",
+            "reason": f"{str(error)[:1].upper()}{str(error)[1:]}.",
+            "next_step": "The fleet page lists every robot."
+            if unknown
+            else "Ask an administrator for the role, or sign in with another account.",
+        },
+        status=404 if unknown else 403,
+    )
+
+
+def operator_page(role: Role = Role.VIEWER) -> Any:
+    """Decorate a view: signed in, an operator of at least `role`, refusals as pages."""
+
+    def decorate(view: Page) -> Any:
+        @login_required
+        @wraps(view)
+        def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+            try:
+                operator = require_role(access_operator(request.user), role)
+                return view(request, operator, **kwargs)
+            except (NotAllowed, RobotUnknown) as error:
+                return refused(request, error)
+
+        return wrapped
+
+    return decorate
+
+
+@require_GET
+@operator_page()
+def fleet(request: HttpRequest, operator: Operator) -> HttpResponse:
+    """Every robot on one wall."""
+    return render(
+        request,
+        "fleet/fleet.html",
+        {
+            "section": "fleet",
+            "operator": operator,
+            "may_drive": operator.may(Role.OPERATOR),
+            "tiles": pages.tiles(),
+            "scripted": pages.scripted(),
+        },
+    )
+
+
+@require_GET
+@operator_page()
+def robot(request: HttpRequest, operator: Operator, name: str) -> HttpResponse:
+    """One robot: its cameras, its controls, its machine."""
+    row = access_robot(request.user, name)
+    cameras = pages.cameras_of(row)
+    return render(
+        request,
+        "fleet/robot.html",
+        {
+            "section": "fleet",
+            "operator": operator,
+            "may_drive": operator.may(Role.OPERATOR),
+            "robot": row,
+            "cameras": cameras,
+            "heading_known": bool(cameras) and cameras[0].get("heading_rad") is not None,
+            "value_names": row.spec.get("state_names", [])[:4],
+            "timeout_ticks": pages.longest_timeout_ticks(),
+        },
+    )
+
+
+@require_GET
+@operator_page()
+def robot_policies(request: HttpRequest, operator: Operator, name: str) -> HttpResponse:
+    """What became of the newest versions on this robot: a fragment."""
+    row = access_robot(request.user, name)
+    return render(
+        request, "fleet/_policies.html", {"robot": row, "reports": pages.policy_reports(row)}
+    )
+
+
+@require_POST
+@operator_page(Role.OPERATOR)
+def scripted(request: HttpRequest, operator: Operator) -> HttpResponse:
+    """Pause or resume every scripted operator; answers with the fragment."""
+    change_settings(scripted_paused=request.POST.get("paused") == "1")
+    if not request.htmx:
+        return redirect("fleet:fleet")
+    context = {"scripted": pages.scripted(), "may_drive": True}
+    return render(request, "fleet/_scripted.html", context)

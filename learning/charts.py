@@ -1,0 +1,140 @@
+"""Plotly figures as plain dicts: the server decides what is drawn, the browser only draws.
+
+Colours are "token:<name>[/alpha]"; the browser takes them from the stylesheet, so that one figure
+serves both themes. A figure is None while there is nothing to draw.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from learning.models import LearnerMetric
+from learning.selectors.metrics import Point
+
+Figure = dict[str, Any]
+
+# One colour a task; state colours are left out on purpose, they mean state.
+_SERIES = ("accent", *(f"series-{number}" for number in range(2, 9)))
+
+
+def _layout(y_title: str, *, x_title: str = "", **y_axis: Any) -> dict[str, Any]:
+    axis = {
+        "gridcolor": "token:line",
+        "linecolor": "token:line-strong",
+        "zeroline": False,
+        "tickfont": {"size": 11},
+        "automargin": True,
+    }
+    return {
+        "margin": {"l": 48, "r": 14, "t": 10, "b": 38},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "Inter, ui-sans-serif, system-ui, sans-serif", "color": "token:muted"},
+        "xaxis": {**axis, "title": {"text": x_title, "font": {"size": 11}}},
+        "yaxis": {**axis, "title": {"text": y_title, "font": {"size": 11}}, **y_axis},
+        "legend": {"orientation": "h", "y": -0.22, "font": {"size": 11}},
+        "hovermode": "x unified",
+        "hoverlabel": {
+            "bgcolor": "token:surface",
+            "bordercolor": "token:line-strong",
+            "font": {"color": "token:text", "size": 12},
+        },
+    }
+
+
+def _line(
+    x: Sequence[Any], y: Sequence[Any], name: str, colour: str, **more: Any
+) -> dict[str, Any]:
+    line = {"color": f"token:{colour}", "width": 2, **more.pop("line", {})}
+    return {
+        "type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": name,
+        "line": line, "connectgaps": False, **more,
+    }  # fmt: skip
+
+
+def _mean(values: Any) -> float | None:
+    """Mean over tasks, of a mapping from task to number or None."""
+    numbers = [v for v in (values or {}).values() if v is not None]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def success(points: Sequence[Point]) -> Figure | None:
+    """Draw evaluated success over time with its Wilson 95 % band."""
+    if not points:
+        return None
+    x = [point.at.isoformat() for point in points]
+    text = [
+        f"{p.rate.successes} of {p.rate.n} [{p.rate.low:.2f}–{p.rate.high:.2f}]"
+        + (f" · v{p.first_policy}–v{p.last_policy}" if p.last_policy is not None else "")
+        for p in points
+    ]
+    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    return {
+        "data": [
+            {"type": "scatter", "x": x, "y": [p.rate.low for p in points], **edge},
+            {
+                "type": "scatter", "x": x, "y": [p.rate.high for p in points], **edge,
+                "fill": "tonexty", "fillcolor": "token:accent/0.18",
+            },
+            _line(
+                x, [p.rate.share for p in points], "success", "accent",
+                mode="lines+markers", text=text, hovertemplate="%{y:.2f} · %{text}<extra></extra>",
+                showlegend=False,
+            ),
+        ],
+        "layout": _layout("evaluated success", range=[-0.02, 1.02], tickformat=".1f"),
+    }  # fmt: skip
+
+
+def loss(metrics: Sequence[LearnerMetric]) -> Figure | None:
+    """Draw the loss: all of a batch, and its online and offline parts, means over tasks."""
+    points = [m for m in metrics if m.values.get("loss") is not None]
+    if not points:
+        return None
+    x = [m.step for m in points]
+    return {
+        "data": [
+            _line(x, [m.values["loss"] for m in points], "batch", "text"),
+            _line(x, [_mean(m.values.get("loss_online")) for m in points], "online", "accent"),
+            _line(x, [_mean(m.values.get("loss_offline")) for m in points], "offline", "faint"),
+        ],
+        "layout": _layout("loss", x_title="gradient step", rangemode="tozero"),
+    }
+
+
+def omega(metrics: Sequence[LearnerMetric]) -> Figure | None:
+    """Draw the online share of each task: used (solid) and before clipping (dotted)."""
+    points = [m for m in metrics if m.values.get("omega")]
+    if not points:
+        return None
+    x = [m.step for m in points]
+    tasks = sorted({task for m in points for task in m.values["omega"]})
+    data = []
+    for index, task in enumerate(tasks):
+        colour = _SERIES[index % len(_SERIES)]
+        group = {"legendgroup": task}
+        used = [m.values["omega"].get(task) for m in points]
+        raw = [m.values.get("omega_raw", {}).get(task) for m in points]
+        data.append(_line(x, used, task, colour, **group))
+        dotted = {"dash": "dot", "width": 1.2}
+        data.append(_line(x, raw, f"{task}, raw", colour, line=dotted, showlegend=False, **group))
+    return {
+        "data": data,
+        "layout": _layout("ω online", x_title="gradient step", range=[-0.02, 1.02]),
+    }
+
+
+def buffers(metrics: Sequence[LearnerMetric]) -> Figure | None:
+    """Draw how many episodes each buffer holds."""
+    points = [m for m in metrics if m.values.get("episodes_offline") is not None]
+    if not points:
+        return None
+    x = [m.at.isoformat() for m in points]
+    online = [m.values.get("episodes_online") or 0 for m in points]
+    offline = [m.values["episodes_offline"] for m in points]
+    return {
+        "data": [
+            _line(x, online, "online", "accent"),
+            _line(x, offline, "offline (demonstrations)", "faint"),
+        ],
+        "layout": _layout("episodes", rangemode="tozero"),
+    }

@@ -1,0 +1,40 @@
+"""Numbers as people read them: shares, intervals, ages."""
+
+from datetime import datetime
+
+from django import template
+from django.utils import timezone
+
+from learning.selectors.metrics import Rate
+
+register = template.Library()
+
+
+@register.filter
+def percent(share: float | None) -> str:
+    """Return 0.914 as "91 %"."""
+    return "—" if share is None else f"{100 * share:.0f} %"
+
+
+@register.filter
+def interval(rate: Rate) -> str:
+    """Return a rate's Wilson interval in percent: "[88–93]"."""
+    return f"[{100 * rate.low:.0f}–{100 * rate.high:.0f}]"
+
+
+@register.filter
+def ago(at: datetime | None) -> str:
+    """Return how long ago `at` was, in the largest unit that fits: "6 s ago"."""
+    if at is None:
+        return "never"
+    seconds = max(0.0, (timezone.now() - at).total_seconds())
+    for unit, length in (("d", 129_600), ("h", 5400), ("min", 90)):
+        if seconds >= length:
+            return f"{seconds / {'d': 86_400, 'h': 3600, 'min': 60}[unit]:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+@register.filter
+def share(value: float | None) -> str:
+    """Return a number in [0, 1] with two places, "—" for none."""
+    return "—" if value is None else f"{value:.2f}"

@@ -1,0 +1,84 @@
+// Charts: the server builds the figures, this asks for them and hands them to plotly.
+//
+// Colours come as "token:<name>" and are taken from the stylesheet, so that one figure serves both
+// themes.
+import { write } from "./paint.js";
+import { age } from "./words.js";
+
+const REFRESH_MS = 4000;
+const CONFIG = { displayModeBar: false, responsive: true };
+
+const probe = document.createElement("span");
+probe.hidden = true;
+document.body.append(probe);
+
+function tokenColour(name) {
+  probe.style.color = `var(--${name})`;
+  return getComputedStyle(probe).color;
+}
+
+/** Replace every "token:<name>[/alpha]" in a figure. Pure but for `colourOf`. */
+export function themed(value, colourOf) {
+  if (typeof value === "string" && value.startsWith("token:")) {
+    const [name, alpha] = value.slice(6).split("/");
+    const colour = colourOf(name);
+    return alpha ? colour.replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`) : colour;
+  }
+  if (Array.isArray(value)) return value.map((item) => themed(item, colourOf));
+  if (value && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, themed(item, colourOf)]));
+  }
+  return value;
+}
+
+export class Charts {
+  /** @param {HTMLElement} root with data-figures, the address of the figures */
+  constructor(root) {
+    this.root = root;
+    this.figures = null;
+    this.fetchedMs = NaN;
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    document.addEventListener("visibilitychange", () => this.refresh());
+    setInterval(() => this.refresh(), REFRESH_MS);
+    setInterval(() => this.showAge(), 1000);
+    this.refresh();
+  }
+
+  async refresh() {
+    if (document.hidden || this.asking) return;
+    this.asking = true;
+    try {
+      const answer = await fetch(this.root.dataset.figures, { headers: { Accept: "application/json" } });
+      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+      this.figures = await answer.json();
+      this.fetchedMs = performance.now();
+      this.draw();
+    } catch {
+      // The age keeps growing on screen, and the bar at the top says what happened.
+    }
+    this.asking = false;
+    this.showAge();
+  }
+
+  draw() {
+    for (const [name, figure] of Object.entries(this.figures ?? {})) {
+      const element = this.root.querySelector(`[data-chart='${name}']`);
+      if (!element) continue;
+      const empty = this.root.querySelector(`[data-empty='${name}']`);
+      empty.hidden = figure !== null;
+      element.hidden = figure === null;
+      if (figure) {
+        const { data, layout } = themed(figure, tokenColour);
+        globalThis.Plotly.react(element, data, layout, CONFIG);
+      }
+    }
+  }
+
+  showAge() {
+    const slot = document.querySelector("[data-figures-age]");
+    if (slot) write(slot, Number.isNaN(this.fetchedMs) ? "loading" : `figures ${age(performance.now() - this.fetchedMs)} old`);
+  }
+}
+
+const root = document.querySelector("[data-figures]");
+if (root) new Charts(root);

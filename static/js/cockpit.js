@@ -1,0 +1,185 @@
+// The robot page: pictures, who holds the robot, take over and hand back, outcome, release, resume.
+import { Controls } from "./controls.js";
+import { Driver, STALE_VIDEO_MS } from "./drive.js";
+import { condition, facts, holder, latencyKind } from "./facts.js";
+import { Feeds } from "./feed.js";
+import { pageLink } from "./link.js";
+import { colour, paint, write } from "./paint.js";
+import { describe, draw, extend } from "./timeline.js";
+import { age } from "./words.js";
+
+const SHOW_MS = 100;
+// Round trips are averaged over about this many commands.
+const SMOOTHING = 0.2;
+
+const page = document.querySelector("[data-cockpit]");
+const spec = JSON.parse(document.getElementById("robot-spec").textContent);
+const $ = (name) => page.querySelector(`[data-${name}]`);
+const robot = page.dataset.cockpit;
+const link = pageLink();
+const feeds = new Feeds(document.body.dataset.feedSocket);
+const ages = new Map();
+for (const cam of page.querySelectorAll("[data-camera]")) {
+  ages.set(cam.dataset.camera, feeds.show(robot, cam.dataset.camera, "full", cam.querySelector("canvas")));
+}
+const front = spec.cameras.find((c) => c.heading_rad !== null) ?? spec.cameras[0];
+const driver = new Driver({
+  robot,
+  actionNames: spec.action_names,
+  low: spec.action_low,
+  high: spec.action_high,
+  headingRad: front?.heading_rad ?? Math.PI / 2,
+});
+let state = null;
+let telemetry = null;
+let line = { episode: "", spans: [] };
+let commandMs = NaN;
+let asking = false;
+
+const frameAgeMs = () => ages.get(front?.name)?.at(performance.now()) ?? Infinity;
+const mine = () => driver.epoch !== null;
+
+/** Say something once, until the next thing is said. */
+function say(text, kind = "") {
+  const box = $("message");
+  box.textContent = text;
+  box.dataset.kind = kind;
+}
+
+function takeOver() {
+  if (mine() || asking || page.dataset.mayDrive !== "true") return;
+  if (frameAgeMs() > STALE_VIDEO_MS) return say("Driving is locked: the picture is stale.", "bad");
+  asking = link.send({ type: "TakeOver", robot, t_client_ms: performance.now() });
+  say(asking ? "Asked for the robot" : "No connection to the server.", asking ? "" : "bad");
+}
+
+function handBack() {
+  if (!mine()) return;
+  link.send({ type: "HandBack", robot, epoch: driver.epoch });
+  driver.release();
+  say("Handed back to the policy");
+  show();
+}
+
+/** The lease is gone, whoever ended it. */
+function lose(text) {
+  if (!mine()) return;
+  driver.release();
+  say(text, "bad");
+}
+
+function judge(outcome) {
+  if (page.dataset.mayDrive !== "true" || !state?.heartbeat?.episode) return;
+  link.send({ type: "Judge", robot, outcome, episode: state.heartbeat.episode });
+  say(`Judged this episode: ${outcome}`);
+}
+
+const actions = {
+  takeover: () => (mine() ? handBack() : takeOver()),
+  hold: () => link.send({ type: "HoldRobot", robot }),
+  resume: () => link.send({ type: "ResumeRobot", robot }),
+  release: () => link.send({ type: "ReleaseRobot", robot }),
+  success: () => judge("success"),
+  failure: () => judge("failure"),
+  abort: () => judge("abort"),
+};
+const controls = new Controls({ page, driver, actions, frameAgeMs, send: (message) => link.send(message) });
+
+function show() {
+  if (!state) return;
+  const context = { you: link.operator, nowMs: link.now(), online: link.online };
+  const said = facts(state, context);
+  paint(page, said);
+  for (const slot of document.querySelectorAll("header [data-live]")) write(slot, said[slot.dataset.live]);
+  const kind = link.online ? condition(state) : "offline";
+  const evaluation = state.heartbeat?.purpose === "eval" && kind === "autonomous";
+  const button = $("takeover");
+  const free = (kind === "autonomous" || kind === "holding") && !state.lease && !evaluation;
+  button.disabled = page.dataset.mayDrive !== "true" || !(mine() || free);
+  write(
+    $("takeover-word"),
+    mine() ? "Driving · hand back"
+      : state.lease ? `Held by ${holder(state, link.operator)}`
+        : evaluation ? "Evaluation · not offered"
+          : kind === "stopped" ? "Stopped · release first"
+            : kind === "offline" || kind === "stale" ? "Not connected" : "Take over",
+  );
+  page.classList.toggle("mine", mine());
+  const may = page.dataset.mayDrive === "true" && link.online;
+  $("hold").hidden = !(may && kind === "autonomous" && !evaluation);
+  $("release").hidden = !(may && kind === "stopped" && !state.stop_pending);
+  $("resume").hidden = !(may && kind === "holding" && !state.lease);
+  for (const outcome of page.querySelectorAll("[data-outcome]")) {
+    outcome.disabled = !may || evaluation || !state.heartbeat?.episode || (kind !== "human" && kind !== "autonomous" && kind !== "holding");
+  }
+}
+
+/** What changes many times a second. */
+function showFast() {
+  const now = performance.now();
+  for (const cam of page.querySelectorAll("[data-camera]")) {
+    const ms = ages.get(cam.dataset.camera).at(now);
+    const slot = cam.querySelector("[data-age]");
+    write(slot, ms === Infinity ? "no frame" : `frame ${age(ms)}`);
+    slot.dataset.stale = String(ms > STALE_VIDEO_MS);
+  }
+  $("lockout").hidden = !(mine() && frameAgeMs() > STALE_VIDEO_MS);
+  const ms = mine() && !Number.isNaN(commandMs) ? commandMs : link.rttMs;
+  const light = $("latency");
+  write(light, ms > 0 ? `${Math.round(ms)} ms` : "—");
+  colour(light, latencyKind(ms), ["good", "holding", "bad", "offline"]);
+  if (!telemetry) return;
+  const { state: values, action } = telemetry;
+  spec.state_names.slice(0, 4).forEach((name, i) => write($(`value='${name}'`), values[i].toFixed(3)));
+  write($("applied"), action.map((v) => v.toFixed(2)).join("  "));
+  draw($("timeline"), line, Math.max(Number(page.dataset.timeoutTicks), line.spans.at(-1)?.end ?? 0));
+  write($("timeline-words"), describe(line));
+}
+
+const on = (name, then) => document.body.addEventListener(name, (event) => then(event.detail));
+on("sop:state", (next) => {
+  if (next.robot !== robot) return;
+  state = next;
+  if (mine() && (!next.lease || next.lease.epoch > driver.epoch)) {
+    lose(next.lease ? `${holder(next, link.operator)} holds the robot now.` : "Your lease ended; the robot does not resume by itself.");
+  }
+  show();
+});
+on("sop:telemetry", (message) => {
+  if (message.robot !== robot) return;
+  telemetry = message.telemetry;
+  line = extend(line, telemetry);
+});
+on("sop:takeover", (message) => {
+  if (message.robot !== robot) return;
+  asking = false;
+  if (!message.lease) return say(message.reason || "The robot is not free.", "bad");
+  const gripper = spec.action_names.findIndex((name) => name.includes("gripper"));
+  driver.grant(message.lease.epoch, gripper >= 0 && (telemetry?.action[gripper] ?? 0) > 0);
+  controls.showGripper();
+  say("You are driving. Silence means hold; hand back with T.");
+  show();
+});
+on("sop:answer", ({ robot: name, answer }) => {
+  if (name !== robot) return;
+  if (answer.t_client_ms > 0 && answer.command === "Teleop") {
+    const ms = performance.now() - answer.t_client_ms;
+    commandMs = Number.isNaN(commandMs) ? ms : commandMs + SMOOTHING * (ms - commandMs);
+    page.dataset.accepted = String(Number(page.dataset.accepted ?? 0) + (answer.accepted ? 1 : 0));
+  }
+  if (!answer.accepted) say(answer.reason || "The robot refused.", "bad");
+});
+on("sop:refused", (message) => {
+  asking = false;
+  say(message.reason, "bad");
+});
+on("sop:link", ({ online }) => {
+  asking = false;
+  if (!online) lose("The connection broke: the robot holds and does not resume by itself.");
+  show();
+});
+document.addEventListener("visibilitychange", () => feeds.later());
+
+link.open({ type: "Watch", every: true, telemetry: true });
+setInterval(show, 1000);
+setInterval(showFast, SHOW_MS);

@@ -1,0 +1,141 @@
+// What the pages say of one robot, from its state: the only place that turns a RobotState into
+// words. Pure, so that node tests reach it.
+import { age, clock, count, size, title } from "./words.js";
+
+const OUTCOMES = { s: "success", f: "failure", t: "timeout", a: "abort" };
+
+/**
+ * The state a person acts on: one of autonomous, human, holding, stopped, stale, offline.
+ * @param {object} state a RobotState
+ */
+export function condition(state) {
+  if (state.connection === "offline" || !state.heartbeat) return "offline";
+  if (state.connection === "stale") return "stale";
+  const mode = state.heartbeat.mode;
+  if (mode === "handover" || mode === "takeover") return "human";
+  return mode;
+}
+
+/** @param {object} state @param {string} you @returns {string} who holds it, or "" */
+export function holder(state, you) {
+  if (!state.lease) return "";
+  if (state.lease.holder_kind !== "human") return `${state.lease.holder} (scripted)`;
+  return state.lease.holder === you ? "you" : state.lease.holder;
+}
+
+/** @param {object} state @param {string} you @returns {string} the state in words, never colour alone */
+export function stateWords(state, you) {
+  const kind = condition(state);
+  if (state.stop_pending) return kind === "offline" ? "Stop pending · offline" : "Stopping…";
+  if (kind === "human") {
+    const scripted = state.lease && state.lease.holder_kind !== "human";
+    const word = state.heartbeat.mode === "handover" ? "Handover" : scripted ? "Scripted" : "Human";
+    const who = holder(state, you).replace(" (scripted)", "");
+    return who ? `${word} · ${who}` : word;
+  }
+  return { offline: "Offline", stale: "Stale", stopped: "Stopped", holding: "Holding", autonomous: "Autonomous" }[kind];
+}
+
+/** @param {object} state @param {number} nowMs server clock @returns {string} why it does not act, or "" */
+export function why(state, nowMs) {
+  const kind = condition(state);
+  const beat = state.heartbeat;
+  if (kind === "offline" || kind === "stale") {
+    return beat ? `last heard ${age(nowMs - state.t_wall_ns / 1e6)} ago` : "never connected";
+  }
+  if (kind === "stopped" || kind === "holding") return beat.reason || "waits for a person to resume it";
+  return "";
+}
+
+/** @param {object} state @returns {number|null} versions between what it runs and what it should run */
+export function behind(state) {
+  const running = state.heartbeat?.policy?.number;
+  if (running === undefined || state.assigned_number === null || state.assigned_number === undefined) return null;
+  return Math.max(0, state.assigned_number - running);
+}
+
+/** @param {object} state @returns {string} "v128", "v127 · 1 behind", "no policy" */
+export function policyWords(state) {
+  const running = state.heartbeat?.policy?.number;
+  if (running === undefined) return state.assigned_number ? `no policy · v${state.assigned_number} assigned` : "no policy";
+  const late = behind(state);
+  return late ? `v${running} · ${late} behind` : `v${running}`;
+}
+
+/** @param {number} ms @returns {"good"|"holding"|"bad"|"offline"} how a round trip feels to a driver */
+export function latencyKind(ms) {
+  if (!(ms > 0)) return "offline";
+  return ms <= 80 ? "good" : ms <= 200 ? "holding" : "bad";
+}
+
+/**
+ * Everything a page paints of one robot.
+ * @param {object} state a RobotState
+ * @param {{you: string, nowMs: number, online: boolean}} context
+ * @returns {Record<string, string>} slot → text; keys are the values of data-live
+ */
+export function facts(state, { you, nowMs, online }) {
+  const beat = state.heartbeat ?? { loop: {} };
+  const kind = online ? condition(state) : "offline";
+  const loop = beat.loop ?? {};
+  return {
+    kind,
+    state: online ? stateWords(state, you) : "No connection",
+    why: online ? why(state, nowMs) : "",
+    task: beat.task ? title(beat.task) : "no task yet",
+    instruction: beat.instruction ? `“${beat.instruction}”` : "",
+    evaluation: beat.purpose === "eval" && kind !== "offline" ? "Evaluation" : "",
+    policy: policyWords(state),
+    since: beat.policy_since_wall_ns ? `since ${clock(beat.policy_since_wall_ns)}` : "",
+    holder: holder(state, you) || "nobody",
+    held: state.lease ? `held by ${holder(state, you)}` : "",
+    epoch: state.lease ? String(state.lease.epoch) : "—",
+    link: beat.rtt_ms > 0 ? `${Math.round(beat.rtt_ms)} ms` : "—",
+    linkKind: kind === "offline" ? "offline" : latencyKind(beat.rtt_ms),
+    recent: beat.recent ?? "",
+    episode: beat.episode ? beat.episode.slice(0, 8) : "—",
+    tick: beat.tick === undefined ? "—" : String(beat.tick),
+    jitter: loop.jitter_p99_ms === undefined ? "—" : `${loop.jitter_p99_ms.toFixed(1)} ms`,
+    missed: loop.missed_ticks === undefined ? "—" : `${loop.missed_ticks} of ${loop.ticks}`,
+    spool: beat.spool_episodes === undefined ? "—" : `${count(beat.spool_episodes, "episode")}, ${size(beat.spool_bytes ?? 0)}`,
+    uploadError: beat.upload_error ?? "",
+    heard: state.t_wall_ns ? age(nowMs - state.t_wall_ns / 1e6) : "—",
+  };
+}
+
+/** @param {string} recent heartbeat's outcomes @returns {{code: string, word: string}[]} newest last, at most ten */
+export function outcomes(recent) {
+  return [...recent].slice(-10).map((code) => ({ code, word: OUTCOMES[code] ?? "unknown" }));
+}
+
+/** @param {object[]} states @returns {Record<string, number>} how many robots are in each condition */
+export function tally(states) {
+  const counts = { all: states.length, autonomous: 0, human: 0, holding: 0, stopped: 0, offline: 0 };
+  for (const state of states) {
+    const kind = condition(state);
+    counts[kind === "stale" ? "offline" : kind] += 1;
+  }
+  return counts;
+}
+
+/** @param {object} state @param {string} filter @returns {boolean} whether the tile is shown under a filter */
+export function matches(state, filter) {
+  const kind = condition(state);
+  return filter === "all" || filter === kind || (filter === "offline" && kind === "stale");
+}
+
+// What a person must act on comes first.
+const URGENCY = { stopped: 0, holding: 1, human: 2, stale: 3, autonomous: 4, offline: 5 };
+
+/** Sort key of a tile. @param {object} state @returns {number} */
+export function urgency(state) {
+  return URGENCY[condition(state)];
+}
+
+/** @param {object} a @param {object} b @returns {boolean} whether a page must ask the server anew */
+export function changed(a, b) {
+  const key = (s) =>
+    [s.connection, s.heartbeat?.mode, s.heartbeat?.episode, s.heartbeat?.policy?.number, s.assigned_number,
+      s.lease?.epoch, s.stop_pending].join("|");
+  return !a || key(a) !== key(b);
+}

@@ -1,0 +1,92 @@
+// The fleet page: one tile a robot, thumbnails of those on screen, filters.
+import { facts, matches, tally, urgency } from "./facts.js";
+import { Feeds } from "./feed.js";
+import { pageLink } from "./link.js";
+import { paint } from "./paint.js";
+import { STALE_VIDEO_MS } from "./drive.js";
+import { age } from "./words.js";
+
+const AGE_MS = 200;
+const wall = document.querySelector("[data-wall]");
+const link = pageLink();
+const tiles = new Map([...wall.querySelectorAll("[data-robot]")].map((tile) => [tile.dataset.robot, tile]));
+const ages = new Map();
+let filter = "all";
+let feeds = null;
+
+function paintTile(state) {
+  const tile = tiles.get(state.robot);
+  // A robot that was registered after this page was made: the server renders its tile.
+  if (!tile) return location.reload();
+  paint(tile, facts(state, { you: link.operator, nowMs: link.now(), online: link.online }));
+  tile.hidden = !matches(state, filter);
+  tile.style.order = String(urgency(state));
+}
+
+function paintAll() {
+  const states = [...link.robots.values()];
+  for (const state of states) paintTile(state);
+  const shown = [...tiles.values()].filter((tile) => !tile.hidden).length;
+  const counts = tally(states);
+  document.querySelector("[data-none]").hidden = shown > 0 || tiles.size === 0;
+  for (const form of document.querySelectorAll("[data-when]")) form.hidden = counts[form.dataset.when] === 0;
+}
+
+function showFilter(button) {
+  filter = button.dataset.filter;
+  for (const other of document.querySelectorAll("[data-filter]")) {
+    other.setAttribute("aria-pressed", String(other === button));
+  }
+  paintAll();
+}
+
+/** Watch what is on screen, and nothing else. */
+function watchVisible() {
+  feeds = new Feeds(document.body.dataset.feedSocket);
+  const observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const { robot, camera } = target.dataset;
+      if (isIntersecting) ages.set(robot, feeds.show(robot, camera, "thumbnail", target.querySelector("canvas")));
+      else {
+        feeds.hide(robot, camera, "thumbnail");
+        ages.delete(robot);
+      }
+    }
+  });
+  for (const tile of tiles.values()) if (tile.dataset.camera) observer.observe(tile);
+  document.addEventListener("visibilitychange", () => feeds.later());
+}
+
+function paintAges() {
+  const now = performance.now();
+  for (const [robot, tile] of tiles) {
+    const slot = tile.querySelector("[data-age]");
+    const ms = ages.get(robot)?.at(now) ?? Infinity;
+    slot.textContent = ms === Infinity ? "no frame" : age(ms);
+    slot.dataset.stale = String(ms > STALE_VIDEO_MS);
+  }
+}
+
+/** Send one message for each robot in a condition, as the buttons above the wall do. */
+function forEvery(condition, message) {
+  for (const state of link.robots.values()) {
+    if (matches(state, condition)) link.send({ ...message, robot: state.robot });
+  }
+}
+
+document.body.addEventListener("sop:state", (event) => {
+  paintTile(event.detail);
+});
+document.body.addEventListener("sop:snapshot", paintAll);
+document.body.addEventListener("fleet:changed", paintAll);
+document.body.addEventListener("sop:link", paintAll);
+document.querySelector("[data-filters]")?.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-filter]");
+  if (button) showFilter(button);
+});
+document.querySelector("[data-release-all]")?.addEventListener("click", () => forEvery("stopped", { type: "ReleaseRobot" }));
+document.querySelector("[data-resume-all]")?.addEventListener("click", () => forEvery("holding", { type: "ResumeRobot" }));
+
+link.open({ type: "Watch", every: true });
+watchVisible();
+setInterval(paintAges, AGE_MS);

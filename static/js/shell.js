@@ -1,0 +1,44 @@
+// What every page has: the link, its state, the stop, and the counts in the top bar.
+import { tally } from "./facts.js";
+import { pageLink } from "./link.js";
+import { startStop } from "./stop.js";
+import { count } from "./words.js";
+
+function showLink({ online, code }) {
+  const bar = document.querySelector("[data-lost]");
+  bar.hidden = online;
+  if (online) return;
+  bar.textContent =
+    code === 4401 || code === 4403
+      ? "The server refused the live connection: sign in again."
+      : "No connection to the server. Nothing below is fresh; trying again.";
+}
+
+function showCounts() {
+  const link = pageLink();
+  const counts = tally([...link.robots.values()]);
+  for (const chip of document.querySelectorAll("[data-count]")) {
+    const n = counts[chip.dataset.count];
+    chip.hidden = n === 0 && chip.hasAttribute("data-optional");
+    chip.textContent = chip.dataset.word ? `${n} ${chip.dataset.word}` : String(n);
+  }
+  const line = document.querySelector("[data-policy-line]");
+  if (line) line.textContent = policyLine([...link.robots.values()]);
+}
+
+/** @param {object[]} states @returns {string} "v128 on 3 of 4 robots" */
+export function policyLine(states) {
+  const newest = Math.max(0, ...states.map((s) => s.assigned_number ?? 0));
+  if (!newest) return "no policy assigned yet";
+  const on = states.filter((s) => s.heartbeat?.policy?.number === newest).length;
+  return `Policy v${newest} on ${on} of ${count(states.length, "robot")}`;
+}
+
+if (document.body.dataset.operatorSocket) {
+  document.body.addEventListener("sop:link", (event) => showLink(event.detail));
+  document.body.addEventListener("sop:snapshot", showCounts);
+  document.body.addEventListener("fleet:changed", showCounts);
+  startStop();
+  // Pages that need more than every robot's state open the link themselves.
+  if (!document.querySelector("[data-opens-link]")) pageLink().open({ type: "Watch", every: true });
+}
