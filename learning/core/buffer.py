@@ -8,16 +8,20 @@ decision (`StepRules`), taken once when an episode is added. A derived quantity 
 `closed_seq`: the same episodes in the same order give the same draws. Not thread-safe.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from learning.core.decode import BadImage
 from learning.core.payload import DecodedCache, OpenPart, PayloadReader
 from learning.core.policies.base import PolicyConfig
 from learning.core.records import EpisodeRecord, NotTrainable, PartSpan, StepRules
 from learning.core.text import MAX_WORDS, tokenize
 from learning.core.types import Batch
+
+log = logging.getLogger(__name__)
 
 DECODED_BYTES = 512 * 1024 * 1024
 
@@ -64,6 +68,8 @@ class BufferStats:
     cached_bytes: int
     cache_hits: int
     cache_misses: int
+    # Draws whose image could not be decoded.
+    unreadable: int
 
 
 class ReplayBuffer:
@@ -100,6 +106,7 @@ class ReplayBuffer:
         # The highest closed_seq added: where the database is read from next.
         self.cursor = 0
         self._payload_bytes = 0
+        self._unreadable = 0
         # One entry a step.
         self._episode = _Column("int32")
         self._step = _Column("int32")
@@ -208,6 +215,10 @@ class ReplayBuffer:
         episodes: np.ndarray = self._episode.values[rows]
         return episodes
 
+    def episode(self, uid: str) -> int | None:
+        """Return the position of an episode in the order of adding, None when it is not here."""
+        return self._episode_of.get(uid)
+
     def uid(self, episode: int) -> str:
         """Return the uid of the `episode`-th episode added."""
         return self._uid[episode]
@@ -232,18 +243,18 @@ class ReplayBuffer:
         """Return the samples that start at `rows`, each with a wording drawn at random.
 
         A chunk's mask ends before the first step that is not a target and at the episode's end;
-        actions outside it are zero.
+        actions outside it are zero. A sample whose image cannot be decoded gets an empty mask, so
+        that one bad upload does not stop learning; `stats` counts them.
 
         Raises:
-            BadImage: A sampled image cannot be decoded.
             BadEpisode: As `open_part` raises it.
         """
         episode = self._episode.values[rows]
-        entries = self._entries(rows)
+        entries, readable = self._entries(rows)
         ahead = rows[:, None] + np.arange(self._config.horizon)  # (b, h)
         inside = ahead < self._end_row.values[episode][:, None]
         target = self._target.values[np.minimum(ahead, len(self._target) - 1)]
-        mask = np.logical_and.accumulate(inside & target, axis=1)
+        mask = np.logical_and.accumulate(inside & target, axis=1) & readable[:, None]
         wording = self._wording.values[episode]
         pick = (generator.random(len(rows)) * self._token_count.values[wording]).astype(np.int64)
         tokens = self._tokens.values[self._first_token.values[wording] + pick]  # (b, l)
@@ -258,16 +269,25 @@ class ReplayBuffer:
             row=torch.from_numpy(rows.astype(np.int64)),
         )
 
-    def _entries(self, rows: np.ndarray) -> np.ndarray:
+    def _entries(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the entry of each row, and whether it could be read."""
         slots = self._cache.find(rows.tolist())
         # Hits are copied before misses are stored, which may evict them.
         entries = self._cache.read(np.maximum(slots, 0))
+        readable = np.ones(len(rows), bool)
         for position in np.flatnonzero(slots < 0).tolist():
             row = int(rows[position])
             spans = self._spans(int(self._episode.values[row]))
-            self._payload.read(spans, int(self._step.values[row]), entries[position])
-            self._cache.store(row, entries[position])
-        return entries
+            try:
+                self._payload.read(spans, int(self._step.values[row]), entries[position])
+            except BadImage as error:
+                readable[position] = False
+                self._unreadable += 1
+                entries[position] = np.zeros((), entries.dtype)
+                log.warning("%s: %s", self._uid[int(self._episode.values[row])], error)
+            else:
+                self._cache.store(row, entries[position])
+        return entries, readable
 
     def stats(self) -> BufferStats:
         """Return the buffer's sizes and how well its cache does."""
@@ -288,4 +308,5 @@ class ReplayBuffer:
             cached_bytes=self._cache.nbytes,
             cache_hits=self._cache.hits,
             cache_misses=self._cache.misses,
+            unreadable=self._unreadable,
         )

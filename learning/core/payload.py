@@ -173,5 +173,5 @@ def observations_of(part: Part, cameras: Sequence[str], steps: Iterable[int]) ->
             if jpeg is None:
                 raise BadImage(f"row {row} has no {camera} image")
             images[camera] = simplejpeg.decode_jpeg(jpeg, "RGB")
-        observations.append(Observation(images, state[row], part.header.instruction))
+        observations.append(Observation(images, state[row].copy(), part.header.instruction))
     return observations

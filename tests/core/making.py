@@ -19,6 +19,7 @@ from fleet.protocol.episode import (
 )
 from fleet.protocol.spec import Camera, RobotSpec, TaskSpec
 from learning.core.buffer import ReplayBuffer
+from learning.core.decode import stack_images
 from learning.core.policies.base import Policy, PolicyConfig
 from learning.core.records import record_from
 from learning.core.text import tokenize
@@ -198,14 +199,12 @@ class TinyPolicy(Policy):
         return self.trunk(x).unflatten(-1, (self.config.horizon, self.config.action_dim))
 
     def act(self, observation):
-        from learning.core.decode import stack_images
-
         images = stack_images(observation.images, self.config.cameras, self.config.image_px)
         with torch.no_grad():
             chunk = self(
                 torch.from_numpy(images)[None],
                 torch.from_numpy(observation.state)[None],
-                torch.from_numpy(tokenize(observation.instruction))[None],
+                torch.tensor(tokenize(observation.instruction))[None],
             )[0]
         return chunk, float("nan")
 

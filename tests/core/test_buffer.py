@@ -10,7 +10,7 @@ from fleet.protocol.spec import Camera
 from learning.core.policies.base import PolicyConfig
 from learning.core.records import NotTrainable, PartSpan, record_from
 from learning.core.text import tokenize
-from tests.core.making import BLIND, SPEC, EveryStep, Store, buffer_of
+from tests.core.making import BLIND, SPEC, EveryStep, Store, buffer_of, picture
 
 
 def rng():
@@ -248,3 +248,16 @@ def test_parts_of_another_episode_are_refused():
     )
     with pytest.raises(NotTrainable):
         record_from(manifest, [part], closed_seq=1)
+
+
+def test_an_image_that_cannot_be_decoded_empties_its_mask_and_nothing_else(caplog):
+    store = Store()
+    jpegs = [b"rubbish", *[picture(9, 32)] * 19]
+    buffer = buffer_of(store, [store.make(modes=(1,) * 12, jpegs=jpegs)])
+    for _ in range(2):
+        batch = buffer.gather(np.array([3, 0, 5]), rng())
+        assert batch.mask.any(1).tolist() == [True, False, True]
+        assert (batch.images[1] == 0).all()
+        assert batch.state[:, 0].tolist() == [3.0, 0.0, 5.0]
+    assert buffer.stats().unreadable == 2
+    assert "not a JPEG" in caplog.text
