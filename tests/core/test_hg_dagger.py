@@ -1,0 +1,177 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from learning.core.learners.base import UnknownLearner, build_learner
+from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig
+from tests.core.making import CONFIG, Store, TinyPolicy, buffer_of
+
+POLICY, HUMAN, TRANSITION, NOBODY = range(4)
+# A takeover as the agent records it: policy, the 0.3 s of taking hold, the person, and back.
+TAKEOVER = (POLICY,) * 20 + (TRANSITION,) * 6 + (HUMAN,) * 30 + (POLICY,) * 14
+MISTAKE = range(5, 20)
+
+
+def learner(seed=0, **config):
+    torch.manual_seed(seed)
+    return HgDagger(TinyPolicy(CONFIG), HgDaggerConfig(**config))
+
+
+def batch_of(store=None, **kwargs):
+    store = store or Store()
+    record = store.make(modes=(HUMAN,) * 30, **kwargs)
+    return buffer_of(store, [record]).gather(np.arange(20), np.random.default_rng(0))
+
+
+def weights_of(policy):
+    return {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_exactly_the_steps_under_human_control_of_a_takeover_are_imitated():
+    record = Store().make(modes=TAKEOVER, flagged=MISTAKE)
+    expected = [False] * 26 + [True] * 30 + [False] * 14
+    assert learner().targets(record).tolist() == expected
+    assert learner().samples(record).tolist() == expected
+
+
+def test_the_mask_of_every_chunk_of_a_takeover_ends_where_the_person_lets_go():
+    store, hg_dagger = Store(), learner()
+    record = store.make(modes=TAKEOVER, flagged=MISTAKE)
+    buffer = buffer_of(store, [record], rules=hg_dagger)
+    assert len(buffer) == 30
+    batch = buffer.gather(np.arange(26, 56), np.random.default_rng(0))
+    assert batch.mask.sum(1).tolist() == [8] * 23 + [7, 6, 5, 4, 3, 2, 1]
+
+
+def test_a_second_takeover_right_after_the_first_keeps_its_mistake_out():
+    modes = (HUMAN,) * 10 + (POLICY,) * 5 + (TRANSITION,) * 6 + (HUMAN,) * 4
+    # Sirius' window reaches back over the hand-back into the first intervention.
+    record = Store().make(modes=modes, flagged=range(15))
+    assert learner().targets(record).tolist() == [False] * 21 + [True] * 4
+
+
+def test_steps_that_nobody_controls_are_never_imitated():
+    record = Store().make(modes=(HUMAN, NOBODY, HUMAN, NOBODY))
+    assert learner().targets(record).tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("outcome", ["success", "failure", "timeout"])
+def test_corrections_count_however_the_episode_ends(outcome):
+    record = Store().make(modes=TAKEOVER, outcome=outcome)
+    assert learner().targets(record).sum() == 30
+
+
+def test_an_aborted_episode_teaches_nothing():
+    assert not learner().targets(Store().make(modes=TAKEOVER, outcome="abort")).any()
+
+
+def test_a_demonstration_is_imitated_whole():
+    record = Store().make(modes=(HUMAN,) * 20, purpose="demonstration")
+    assert learner().targets(record).all()
+
+
+def test_autonomous_successes_are_imitated_only_when_asked_for():
+    success = Store().make(modes=(POLICY,) * 20)
+    failure = Store().make(modes=(POLICY,) * 20, outcome="failure")
+    timeout = Store().make(modes=(POLICY,) * 20, outcome="timeout")
+    assert not learner().targets(success).any()
+    asked = learner(autonomous_successes=True)
+    assert asked.targets(success).all()
+    assert not asked.targets(failure).any()
+    assert not asked.targets(timeout).any()
+    flagged = Store().make(modes=(POLICY,) * 20, flagged=range(15, 20))
+    assert asked.targets(flagged).sum() == 15
+    rescued = Store().make(modes=TAKEOVER, flagged=MISTAKE)
+    assert (asked.targets(rescued) == learner().targets(rescued)).all()
+
+
+def test_one_batch_can_be_learned_by_heart():
+    store = Store()
+    actions = np.sin(np.arange(30)[:, None] / 8 + np.arange(4)).astype(np.float32)
+    batch = batch_of(store, actions=actions)
+    hg_dagger = learner(learning_rate=1e-2)
+    first = float(hg_dagger.update(batch).loss.mean())
+    for _ in range(400):
+        last = float(hg_dagger.update(batch).loss.mean())
+    assert first > 10 * last
+    assert float(hg_dagger.policy.loss(batch).mean()) < first / 10
+
+
+@pytest.mark.parametrize("poison", ["action", "state"])
+def test_a_batch_with_a_nan_changes_no_weight(poison):
+    batch = batch_of()
+    hg_dagger = learner()
+    hg_dagger.update(batch)
+    live, average = weights_of(hg_dagger._policy), weights_of(hg_dagger.policy)
+    bad = copy.deepcopy(batch)
+    getattr(bad, poison)[3] = float("nan")
+    result = hg_dagger.update(bad)
+    assert not result.applied
+    assert result.scalars["skipped"] == 1
+    assert same(live, weights_of(hg_dagger._policy))
+    assert same(average, weights_of(hg_dagger.policy))
+    result = hg_dagger.update(batch)
+    assert result.applied
+    assert not same(live, weights_of(hg_dagger._policy))
+
+
+def test_a_gradient_that_overflows_is_skipped_though_the_loss_is_finite():
+    hg_dagger = learner()
+    before = weights_of(hg_dagger._policy)
+    weight = next(hg_dagger._policy.trunk.parameters())
+    handle = weight.register_hook(lambda gradient: gradient * float("inf"))
+    result = hg_dagger.update(batch_of())
+    handle.remove()
+    assert torch.isfinite(result.loss).all()
+    assert not result.applied
+    assert same(before, weights_of(hg_dagger._policy))
+
+
+def test_what_is_published_is_the_running_average_of_the_weights():
+    hg_dagger = learner(ema_decay=0.9)
+    expected = weights_of(hg_dagger.policy)
+    for _ in range(5):
+        hg_dagger.update(batch_of())
+        live = weights_of(hg_dagger._policy)
+        expected = {name: 0.9 * expected[name] + 0.1 * live[name] for name in live}
+    for name, tensor in weights_of(hg_dagger.policy).items():
+        torch.testing.assert_close(tensor, expected[name])
+    assert not hg_dagger.policy.training
+
+
+def test_the_step_size_is_constant_after_a_warm_up_or_falls_as_a_cosine():
+    batch = batch_of()
+    warm = learner(warmup_steps=4)
+    rates = [warm.update(batch).scalars["learning_rate"] for _ in range(6)]
+    assert rates == pytest.approx([1e-4, 2e-4, 3e-4, 4e-4, 4e-4, 4e-4])
+    cosine = learner(schedule="cosine", total_steps=4, learning_rate=1e-3)
+    rates = [cosine.update(batch).scalars["learning_rate"] for _ in range(5)]
+    assert rates == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.4645e-4, 0.0], abs=1e-7)
+
+
+def test_a_learner_is_built_by_name_from_plain_values():
+    built = build_learner("hg_dagger", TinyPolicy(CONFIG), {"learning_rate": 0.01})
+    assert built.name == "hg_dagger"
+    assert built.config.learning_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("base", {}),
+        ("nothing", {}),
+        ("../hg_dagger", {}),
+        ("hg_dagger", {"learning_rte": 1e-3}),
+        ("hg_dagger", {"learning_rate": -1.0}),
+        ("hg_dagger", {"ema_decay": "high"}),
+    ],
+)
+def test_unknown_learners_and_options_are_refused(name, config):
+    with pytest.raises(UnknownLearner):
+        build_learner(name, TinyPolicy(CONFIG), config)
