@@ -1,7 +1,7 @@
 """What can be refused. Each carries what a person needs to read, and a code for programs."""
 
 
-class Refusal(Exception):  # noqa: N818 - named for what it is
+class Refusal(Exception):
     """A request that is understood and not granted."""
 
     code = "refused"

@@ -10,4 +10,4 @@ class SopWebConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks."""
-        from sop_web import checks  # noqa: F401, PLC0415
+        from sop_web import checks  # noqa: F401

@@ -31,9 +31,7 @@ class Operator(models.Model):
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="operator"
     )
-    kind = models.CharField(
-        max_length=16, choices=OperatorKind.choices, default=OperatorKind.HUMAN
-    )
+    kind = models.CharField(max_length=16, choices=OperatorKind.choices, default=OperatorKind.HUMAN)
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.VIEWER)
     # SHA-256 of the bearer token; only scripts have one.
     token_hash = models.CharField(max_length=64, null=True, blank=True, unique=True)
@@ -46,7 +44,8 @@ class Operator(models.Model):
                 condition=Q(token_hash__isnull=True) | Q(kind="scripted"),
             ),
             models.CheckConstraint(
-                name="operator_token_hash_not_empty", condition=~Q(token_hash=""),
+                name="operator_token_hash_not_empty",
+                condition=~Q(token_hash=""),
             ),
         ]
 

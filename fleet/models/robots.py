@@ -87,13 +87,13 @@ class Robot(models.Model):
     stop_requested = models.CharField(max_length=64, blank=True)
     stop_by = models.CharField(max_length=150, blank=True)
     stop_requested_at = models.DateTimeField(null=True, blank=True)
+    # The last stop it acknowledged: request and acknowledgement may be written in either order.
+    stop_acknowledged = models.CharField(max_length=64, blank=True)
 
     class Meta:
         ordering = ["name"]
         constraints = [
-            models.CheckConstraint(
-                name="robot_token_hash_not_empty", condition=~Q(token_hash="")
-            ),
+            models.CheckConstraint(name="robot_token_hash_not_empty", condition=~Q(token_hash="")),
             models.CheckConstraint(
                 name="robot_assignment_is_whole",
                 condition=Q(assigned_number__isnull=True, assigned_at__isnull=True)

@@ -20,7 +20,9 @@ def access_operator(user: Any, role: Role = Role.VIEWER) -> Operator:
 def require_role(operator: Operator, role: Role) -> Operator:
     """Return `operator` when it has at least `role`. Raises NotAllowed."""
     if not operator.may(role):
-        raise NotAllowed(f"needs the role {Role(role).label.lower()}; {operator} is {operator.role}")
+        raise NotAllowed(
+            f"needs the role {Role(role).label.lower()}; {operator} is {operator.role}"
+        )
     return operator
 
 

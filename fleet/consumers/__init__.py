@@ -1,0 +1,1 @@
+"""Sockets: parse, check who asks, hand over to the live links."""

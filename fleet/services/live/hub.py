@@ -1,0 +1,296 @@
+"""The live links of one web process, joined: robots, operators, viewers, and the other processes.
+
+One hub an event loop. Its parts each own one thing: `States` what is shown, `Takeovers` who holds
+what, `Stops` which stops are under way, `Feeds` who sees what, `Ledger` what becomes rows.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+from django.conf import settings
+
+from fleet.models import Robot
+from fleet.protocol import codec
+from fleet.protocol import messages as m
+from fleet.services import events
+from fleet.services.live.answers import Answers
+from fleet.services.live.bus import Bus
+from fleet.services.live.feed_desk import FeedDesk
+from fleet.services.live.ledger import Ledger
+from fleet.services.live.links import OperatorLink, RobotLink, watches
+from fleet.services.live.outbox import OutboxFull
+from fleet.services.live.pending_stops import PendingStops
+from fleet.services.live.states import States
+from fleet.services.live.takeovers import Takeovers
+from fleet.services.live.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+SLOW_TICK_S = 1.0
+_state_json = msgspec.json.Decoder(m.RobotState)
+_fleet_json = msgspec.json.Decoder(m.FleetState)
+_answer_json = msgspec.json.Decoder(m.CommandAnswer)
+_policies = msgspec.msgpack.Decoder(events.PolicyForRobots)
+_stops = msgspec.msgpack.Decoder(events.StopRequest)
+
+
+class Hub:
+    """Everything live in this process. Not thread-safe, except `from_thread`."""
+
+    def __init__(
+        self,
+        *,
+        redis_url: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.process = f"{os.uname().nodename}:{os.getpid()}:{id(self):x}"
+        self.monotonic = monotonic
+        self.wall_ns = wall_ns
+        self.links: dict[str, RobotLink] = {}
+        self._link_heard: dict[RobotLink, float] = {}
+        self.operators: set[OperatorLink] = set()
+        self.bus = Bus(redis_url, self._on_bus)
+        self.states = States(self._state_changed, wall_ns=wall_ns, monotonic=monotonic)
+        self.answers = Answers(monotonic)
+        self.takeovers = Takeovers(self)
+        self.stops = PendingStops(self)
+        self.feeds = FeedDesk(self)
+        self.ledger = Ledger(self)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # ---- life ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to listen to other processes and to let time pass."""
+        self.bus.subscribe(
+            events.ROBOTS, events.ANSWERS, events.POLICIES, events.STOPS, events.FLEET
+        )
+        self.bus.start()
+        events.listen(self.from_thread)
+        self.spawn(self._every(TICK_S, self.tick))
+        self.spawn(self._every(SLOW_TICK_S, self.slow_tick))
+
+    async def stop(self) -> None:
+        """End all tasks of this hub."""
+        events.listen(None)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.bus.stop()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run slow work beside the sockets; a failure is logged."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work failed", exc_info=error)
+
+    async def _every(self, period_s: float, step: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            try:
+                step()
+            except Exception:
+                # Timers end leases and repeat stops: they must outlive any one failure.
+                log.exception("a timer failed")
+
+    def tick(self) -> None:
+        """What must happen within a tenth of a second."""
+        self.stops.repeat()
+        self.takeovers.tick()
+        self.states.silence()
+        for link, answer in self.answers.overdue():
+            link.send(answer)
+
+    def slow_tick(self) -> None:
+        """What must happen within a second."""
+        self._close_silent_links()
+        self.feeds.refresh()
+        self.ledger.flush()
+        self.takeovers.sweep()
+
+    # ---- robots ----------------------------------------------------------------------------
+
+    def attach_robot(self, link: RobotLink) -> None:
+        """Take a robot's socket; an older one of the same robot is closed."""
+        old = self.links.get(link.robot)
+        if old is not None and old is not link:
+            old.close(m.CloseCode.REPLACED)
+        self.links[link.robot] = link
+        self.bus.subscribe(events.commands_of(link.robot), events.demand_of(link.robot))
+        self.states.heard(link.robot)
+        self.ledger.forget(link.robot)
+        self.stops.robot_attached(link.robot)
+        self.feeds.robot_attached(link.robot)
+
+    def link_heard(self, link: RobotLink) -> None:
+        """Note that a link carries messages; one that does not is closed (`slow_tick`)."""
+        self._link_heard[link] = self.monotonic()
+
+    def _close_silent_links(self) -> None:
+        # Daphne buffers without bound for a peer that does not read: a dead link must not stay.
+        now = self.monotonic()
+        for link in list(self.links.values()):
+            if now - self._link_heard.get(link, now) > 2 * m.STALE_AFTER_S:
+                log.warning("%s went silent", link.robot)
+                link.close(m.CloseCode.GOING_AWAY)
+
+    def detach_robot(self, link: RobotLink) -> None:
+        """Let go of a robot's socket, unless another one has replaced it."""
+        self._link_heard.pop(link, None)
+        if self.links.get(link.robot) is not link:
+            return
+        self.states.change(link.robot, connection="stale")
+        del self.links[link.robot]
+        self.bus.unsubscribe(events.commands_of(link.robot), events.demand_of(link.robot))
+
+    def command(
+        self, robot: str, message: m.Message, *, ttl_s: float | None = None, first: bool = False
+    ) -> bool:
+        """Send a command to a robot, here or through Redis. False when nobody can reach it."""
+        link = self.links.get(robot)
+        if link is None:
+            state = self.states.get(robot)
+            if state is None or state.connection == "offline" or not settings.REDIS_URL:
+                return False
+            payload = codec.encode_link(message)
+            self.bus.publish_command(events.commands_of(robot), payload, ttl_s=ttl_s or 5.0)
+            return True
+        self.takeovers.passed(robot, message)
+        try:
+            link.send(message, ttl_s=ttl_s, first=first)
+        except OutboxFull:
+            if ttl_s is None:
+                # Losing this one silently would leave the robot with a wrong idea of who drives.
+                log.warning("%s does not read its link", robot)
+                link.close(m.CloseCode.OVERFLOW)
+            return False
+        return True
+
+    def acknowledged(self, robot: str, answer: m.Acknowledged) -> None:
+        """Take a robot's answer: act on it, and relay it to who waits."""
+        state = self.states.get(robot)
+        if state is not None and state.heartbeat and state.heartbeat.mode != answer.mode:
+            heartbeat = msgspec.structs.replace(state.heartbeat, mode=answer.mode)
+            self.states.change(robot, heartbeat=heartbeat)
+        if answer.stop_id:
+            self.stops.acknowledged(robot, answer.stop_id)
+        self.takeovers.acknowledged(robot, answer)
+        relayed = m.CommandAnswer(robot=robot, answer=answer)
+        if not self._relay(relayed) and not answer.stop_id:
+            self.bus.publish_command(events.ANSWERS, msgspec.json.encode(relayed), ttl_s=1.0)
+
+    def _relay(self, relayed: m.CommandAnswer) -> bool:
+        link = self.answers.resolve(relayed.robot, relayed.answer)
+        if link is None and relayed.answer.command == "Teleop":
+            link = self.takeovers.holder_of(relayed.robot, relayed.answer.epoch)
+        if link is not None:
+            link.send(relayed, ttl_s=1.0)
+        return link is not None
+
+    # ---- operators -------------------------------------------------------------------------
+
+    def attach_operator(self, link: OperatorLink) -> None:
+        """Take an operator's socket."""
+        self.operators.add(link)
+
+    def detach_operator(self, link: OperatorLink) -> None:
+        """Let go of an operator's socket; robots it held stay holding."""
+        self.operators.discard(link)
+        self.answers.forget(link)
+        self.takeovers.lost(link)
+        self.feeds.refresh()
+
+    async def know_robots(self) -> None:
+        """Read robots that never connected to this process from the database."""
+        for state in await in_thread(_offline_states):
+            self.states.add(state)
+
+    def _state_changed(self, state: m.RobotState) -> None:
+        self.takeovers.compare(state)
+        payload = msgspec.json.encode(state)
+        text = payload.decode()
+        for link in self.operators:
+            if watches(link.watch, state.robot):
+                link.send_state(("state", state.robot), text)
+        if state.robot in self.links:
+            self.bus.publish_state(events.ROBOTS, payload, key=state.robot)
+
+    # ---- other processes -------------------------------------------------------------------
+
+    def from_thread(self, channel: str, payload: bytes) -> bool:
+        """Take what a service of this process published. True when nobody else must hear."""
+        with contextlib.suppress(RuntimeError):  # the loop is closing; others may still hear
+            self.loop.call_soon_threadsafe(self._on_bus, channel, payload)
+        return any(channel == events.commands_of(robot) for robot in self.links)
+
+    def _on_bus(self, channel: str, payload: bytes) -> None:
+        match channel.split(":")[1:]:
+            case ["robots"]:
+                self._learn(_state_json.decode(payload))
+            case ["answers"]:
+                self._relay(_answer_json.decode(payload))
+            case ["policies"]:
+                self.ledger.announce(_policies.decode(payload))
+            case ["stops"]:
+                self.stops.apply(_stops.decode(payload))
+            case ["fleet"]:
+                text = codec.encode_text(_fleet_json.decode(payload))
+                for operator in self.operators:
+                    operator.send_state(("fleet",), text)
+            case ["commands", robot] if robot in self.links:
+                self.command(robot, codec.decode_to_robot(payload))
+            case ["demand" | "telemetry" | "feed" as kind, robot, *feed]:
+                self.feeds.on_bus(kind, robot, feed, payload)
+
+    def _learn(self, state: m.RobotState) -> None:
+        link = self.links.get(state.robot)
+        known = self.states.get(state.robot)
+        if link is None:
+            if self.states.learn(state):
+                self.stops.learned(state)
+        elif known is not None and state.revision > known.revision:
+            # Newer than anything said here: the robot is connected to another process now.
+            link.close(m.CloseCode.REPLACED)
+
+
+_live: Hub | None = None
+
+
+def live() -> Hub:
+    """Return the hub of the running event loop, started on first use."""
+    global _live
+    if _live is None or _live.loop is not asyncio.get_running_loop():
+        _live = Hub(redis_url=settings.REDIS_URL)
+        _live.start()
+    return _live
+
+
+def _offline_states() -> list[m.RobotState]:
+    return [
+        m.RobotState(
+            robot=robot.name,
+            revision=int(robot.last_heartbeat_at.timestamp() * 1e6)
+            if robot.last_heartbeat_at
+            else 1,
+            connection="offline",
+            simulated=robot.kind == Robot.Kind.SIMULATED,
+            assigned_number=robot.assigned_number,
+            stop_pending=bool(robot.stop_requested),
+        )
+        for robot in Robot.objects.filter(enabled=True)
+    ]
