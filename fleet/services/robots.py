@@ -61,7 +61,7 @@ def issue_token(robot: Robot) -> str:
     """Give the robot a new token and return it, this once. The old one stops working."""
     token = new_token()
     robot.token_hash = hash_token(token)
-    robot.save(update_fields=["token_hash"])
+    robot.save(update_fields=None if robot.pk is None else ["token_hash"])
     return token
 
 

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
@@ -22,5 +23,7 @@ class Command(BaseCommand):
             robots=options["robots"],
             operators=options["operators"],
             tasks=options["tasks"],
+            # One machine, bound to loopback; production makes its own people.
+            insecure_demo_passwords=not settings.PRODUCTION,
         )
         call_command("seed_learner")
