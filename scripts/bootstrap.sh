@@ -66,9 +66,10 @@ free_mb=$(df -Pm . | awk 'NR == 2 {print $4}')
 [ "$free_mb" -ge "$need_mb" ] || die "The disk of $PWD has $free_mb MB left and the installation" \
     "needs $need_mb: free some space, or clone to a larger disk."
 
+# Without compiling: importing compiles what is used, which is a small part of what is installed.
 # pip's own message is kept in the log; the sentence says what to do about the usual causes.
 pip_install() {
-    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" 2>&1 |
+    if ! .venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check "$@" 2>&1 |
         tee -a "$log"; then
         if grep -qi 'no space left' "$log"; then
             die "The disk ran full during the installation: free $need_mb MB and run the same again."
