@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,14 +48,28 @@ class System:
         """The system's database."""
         return Ledger(self.var / "sop.sqlite3")
 
-    def robot_token(self, robot: str = "robot-1") -> str:
-        """Return a robot's bearer token, as its configuration has it."""
-        return str(json.loads((self.var / "robots" / f"{robot}.json").read_text())["token"])
+    @property
+    def robots(self) -> dict[str, Path]:
+        """Each simulated robot's configuration file, by name."""
+        return {path.stem: path for path in sorted((self.var / "robots").glob("*.*"))}
+
+    def robot_token(self) -> str:
+        """Return the bearer token of a robot, as its configuration has it."""
+        path = next(iter(self.robots.values()))
+        if path.suffix == ".toml":
+            return str(tomllib.loads(path.read_text())["token"])
+        return str(json.loads(path.read_text())["token"])
 
     def operator_token(self, index: int = 0) -> str:
         """Return the bearer token of a scripted operator."""
         operators = json.loads((self.var / "operators.json").read_text())
         return str([one["token"] for one in operators if one["kind"] == "scripted"][index])
+
+    def login(self, role: str) -> tuple[str, str]:
+        """Return name and password of the seeded person with `role`. Raises KeyError."""
+        lines = (self.var / "logins.txt").read_text().splitlines()
+        logins = dict(line.split("\t")[:2] for line in lines if "\t" in line)
+        return role, logins[role]
 
     def weights(self, sha256: str) -> bytes:
         """Return the artifact of a version over HTTP, as a robot gets it."""

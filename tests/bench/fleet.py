@@ -4,8 +4,13 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
 
 from fleet.protocol import messages as m
+from fleet.protocol.episode import open_part
+from fleet.protocol.simulation import robot_spec
 from learning.experiments.ledger import Ledger, seconds
 from tests.bench.clients import operator, watch_thumbnails
 
@@ -43,7 +48,8 @@ async def watch(url: str, token: str, *, seconds_: float) -> Window:
     async with operator(url, token, telemetry=True) as client:
         snapshot = await client.wait_for(m.Snapshot, timeout_s=10)
         robots = [state.robot for state in snapshot.robots]
-        feeds = tuple((robot, "corner", "thumbnail") for robot in robots)
+        camera = robot_spec("image").cameras[0].name
+        feeds = tuple((robot, camera, "thumbnail") for robot in robots)
         client.listeners.append(collect)
         viewer = asyncio.create_task(watch_thumbnails(url, token, feeds, window.frame_ages_ms))
         await asyncio.sleep(seconds_)
@@ -51,6 +57,35 @@ async def watch(url: str, token: str, *, seconds_: float) -> Window:
         with contextlib.suppress(asyncio.CancelledError):
             await viewer
     return window
+
+
+def lateness_ms(ledger: Ledger, store: Path, since: str) -> list[float]:
+    """Return how late each recorded control tick of the episodes since began, milliseconds.
+
+    The deadlines of an episode lie on a grid of the control period; the earliest tick of the
+    episode, measured against its own nearest grid point, says where the grid is.
+    """
+    found: list[float] = []
+    objects = {path.name: path for path in store.rglob("*") if path.is_file()}
+    rows = ledger.rows(
+        "SELECT e.id, e.control_period_s, p.sha256 FROM learning_episode e"
+        " JOIN learning_episodepart p ON p.episode_id = e.id"
+        " WHERE e.state = 'closed' AND e.purpose != 'demonstration' AND e.started_at >= ?"
+        ' ORDER BY e.id, p."index"',
+        since,
+    )
+    ticks: dict[tuple[int, float], list[np.ndarray]] = {}
+    for episode, period_s, sha256 in rows:
+        part = open_part(str(objects[sha256]))
+        ticks.setdefault((episode, period_s), []).append(part.array("t_mono_ns"))
+    for (_, period_s), parts in ticks.items():
+        period_ms = period_s * 1e3
+        t_ms = np.concatenate(parts).astype(np.float64) / 1e6
+        t_ms -= t_ms[0]
+        # Each tick's offset from the grid of the first, in half a period either way.
+        offset = (t_ms + period_ms / 2) % period_ms - period_ms / 2
+        found += (offset - offset.min()).tolist()
+    return found
 
 
 def episode_to_gradient_s(ledger: Ledger, since: str) -> list[float]:

@@ -1,0 +1,268 @@
+"""Measure this machine: `make bench`. A table, `var/bench.json`, and one line of JSON at the end.
+
+The whole system is started in a folder of its own and measured from outside: by a real browser,
+by operators whose connections are cut, by what its robots and its database say. About ten minutes.
+`--only KEY,KEY` measures a part; the keys that were not measured are then null.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from learning.experiments.analysis import quantile
+from learning.experiments.stages import write_json
+from learning.experiments.system import ROOT, System, SystemFailed, running_system
+from tests.bench import chromium, deadman, efficiency, fleet, kills
+from tests.bench.report import Measure, last_line, machine, table
+
+ROBOTS = 4
+OPERATORS = 2
+# Operators that no process uses: the benchmark's own clients.
+SPARE = OPERATORS
+WATCH_S = 120.0
+PRESSES = 120
+CUTS = 120
+KILLS = 100
+
+
+def say(text: str) -> None:
+    """Tell what happens, on the error stream."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def at_work(system: System) -> list[Measure]:
+    """Measure the fleet while it works: four robots rendering and watched, a learner learning."""
+    say(f"watching the fleet for {WATCH_S:.0f} s")
+    since = fleet.now_stamp()
+    window = asyncio.run(fleet.watch(system.url, system.operator_token(), seconds_=WATCH_S))
+    ledger = system.ledger
+    lateness = fleet.lateness_ms(ledger, system.var / "store", since)
+    gradient = fleet.episode_to_gradient_s(ledger, since)
+    transfer = fleet.publish_transfer_s(ledger, ROBOTS, since)
+    missed = window.missed_ticks / max(1, window.ticks + window.missed_ticks)
+    rates = [
+        json.loads(values).get("steps_per_s") or 0.0
+        for (values,) in ledger.rows(
+            'SELECT "values" FROM learning_learnermetric WHERE at >= ?', since
+        )
+    ]
+    return [
+        Measure(
+            "loop_jitter_p99_ms",
+            quantile(lateness, 0.99),
+            "ms",
+            "<= 10",
+            lateness,
+            f"lateness of control ticks of {ROBOTS} robots rendering, thumbnails and telemetry "
+            f"watched; p99 of each robot's seconds: median "
+            f"{quantile(window.jitter_p99_ms, 0.5):.1f}, worst "
+            f"{quantile(window.jitter_p99_ms, 1):.1f} ms; {missed:.2%} of ticks missed; busy "
+            f"{quantile(window.busy_p50_ms, 0.5):.1f} ms of 50; frames {len(window.frame_ages_ms)}, "
+            f"age p95 {quantile(window.frame_ages_ms, 0.95):.0f} ms; learner "
+            f"{quantile(rates, 0.5):.1f} updates/s beside it",
+        ),
+        Measure(
+            "episode_to_gradient_p50_s",
+            quantile(gradient, 0.5),
+            "s",
+            "<= 2",
+            gradient,
+            "end of a corrected episode to the first gradient step that used it",
+        ),
+        Measure(
+            "publish_transfer_p95_s",
+            quantile(transfer, 0.95),
+            "s",
+            "<= 1",
+            transfer,
+            f"version's row to its bytes verified on all {ROBOTS} robots; "
+            f"{fleet.published(ledger, since)} published",
+        ),
+    ]
+
+
+def cuts(system: System) -> list[Measure]:
+    """Measure the dead-man's time."""
+    say(f"cutting {CUTS} connections")
+    stops, lost = asyncio.run(
+        deadman.measure(
+            system.url,
+            token=system.operator_token(SPARE),
+            robots=list(system.robots),
+            cuts=CUTS,
+            budget_s=120,
+        )
+    )
+    return [
+        Measure(
+            "deadman_max_ms",
+            max(stops, default=float("nan")),
+            "ms",
+            "<= 250",
+            stops,
+            "last command to the first control tick with zero motion, on the robot; half of the "
+            f"connections aborted, half gone silent; {lost} cuts without a measurement",
+        )
+    ]
+
+
+def keys(system: System) -> list[Measure]:
+    """Measure driving from a real browser."""
+    say(f"pressing {PRESSES} keys in Chromium")
+    name, password = system.login("operator")
+    latencies, lost = chromium.measure(
+        system.url,
+        name=name,
+        password=password,
+        robot=next(iter(system.robots)),
+        presses=PRESSES,
+        budget_s=120,
+    )
+    return [
+        Measure(
+            "command_p95_ms",
+            quantile(latencies, 0.95),
+            "ms",
+            "<= 50",
+            latencies,
+            "key down in Chromium on the robot page to the command accepted by the robot's "
+            f"arbiter; {lost} presses without a measurement",
+        )
+    ]
+
+
+def ready(system: System) -> list[Measure]:
+    """Report how long the second start took."""
+    return [
+        Measure(
+            "run_ready_s",
+            system.ready_s,
+            "s",
+            "<= 20",
+            [system.ready_s],
+            "second start of the system: processes started to every robot live",
+        )
+    ]
+
+
+def killed(system: System) -> list[Measure]:
+    """Kill agents in the middle of episodes and look for halves of episodes in the index."""
+    say(f"killing {KILLS} agents in the middle of episodes")
+    uids, drained = asyncio.run(
+        kills.measure(
+            system.url,
+            token=system.operator_token(SPARE),
+            var=system.var,
+            robots=list(system.robots),
+            kills=KILLS,
+            budget_s=240,
+        )
+    )
+    ledger = system.ledger
+    found = {
+        uid.replace("-", ""): (state, complete)
+        for uid, state, complete in ledger.rows("SELECT uid, state, complete FROM learning_episode")
+    }
+    kept = [found.get(uid.replace("-", "")) for uid in uids]
+    closed = sum(1 for row in kept if row is not None and row[0] == "closed")
+    return [
+        Measure(
+            "partial_episodes",
+            ledger.partial_episodes() + sum(1 for row in kept if row == ("closed", 1)),
+            "",
+            "<= 0",
+            (),
+            f"{len(uids)} agents killed with SIGKILL in an episode; of those episodes {closed} "
+            f"were kept as incomplete and {sum(row is None for row in kept)} left no trace; "
+            f"spools {'drained' if drained else 'did NOT drain'}",
+        )
+    ]
+
+
+def mixed(system: System) -> list[Measure]:
+    """Count autonomous episodes with two policy numbers, over all that ran."""
+    ledger = system.ledger
+    episodes = ledger.one("SELECT COUNT(*) FROM learning_episode WHERE purpose != 'demonstration'")
+    return [
+        Measure(
+            "mixed_version_episodes",
+            ledger.mixed_version_episodes(),
+            "",
+            "<= 0",
+            (),
+            f"of {episodes} episodes of this run",
+        )
+    ]
+
+
+def measure(var: Path, wanted: Callable[[str], bool]) -> list[Measure]:
+    """Run every part that is wanted, one system after another."""
+    found: list[Measure] = []
+    working = ("loop_jitter_p99_ms", "episode_to_gradient_p50_s", "publish_transfer_p95_s")
+    say(f"first start, in {var}: prepares the database and the demonstrations")
+    with running_system(var, robots=ROBOTS, operators=OPERATORS) as system:
+        if any(wanted(key) for key in working):
+            found += at_work(system)
+    say("second start")
+    # Room for the benchmark's own operators: the scripted ones would fight it for the robots.
+    with running_system(var, robots=ROBOTS, operators=0) as system:
+        found += ready(system)
+        if wanted("deadman_max_ms"):
+            found += cuts(system)
+        if wanted("command_p95_ms"):
+            found += keys(system)
+        found += mixed(system)
+    if wanted("partial_episodes"):
+        say("third start, without robots")
+        with running_system(var, robots=0, operators=0) as system:
+            found += killed(system)
+    if wanted("learner_efficiency"):
+        say("rounds against a bare loop")
+        found += efficiency.measure(var)
+    return found
+
+
+def main() -> int:
+    """Measure and report; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", default="", help="comma-separated keys")
+    parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench.json")
+    arguments = parser.parse_args()
+    only = {key.strip() for key in arguments.only.split(",") if key.strip()}
+    # SIGTERM ends like Ctrl-C: through every context manager, so that nothing is left running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    started = time.monotonic()
+    described = machine()
+    var = Path(tempfile.mkdtemp(prefix="sop-bench-"))
+    try:
+        measures = measure(var, lambda key: not only or key in only)
+    except KeyboardInterrupt:
+        return 130
+    except SystemFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    shutil.rmtree(var, ignore_errors=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(
+        arguments.out,
+        {
+            "machine": described,
+            "seconds": round(time.monotonic() - started, 1),
+            "measures": {one.key: one.summary() for one in measures},
+        },
+    )
+    print(table(measures))
+    print(f"\n{described['cores']} cores, {described['cpu']}; {arguments.out}")
+    print(last_line(measures))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

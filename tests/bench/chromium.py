@@ -1,0 +1,129 @@
+"""From a key going down in a real browser to the robot's arbiter accepting the command.
+
+The page is the product's own robot page. The clock starts at the key event's own timestamp and
+stops at the robot's `Acknowledged.t_wall_ns`; browser and robot share this machine's clock. The
+page is not changed: its WebSocket is listened to.
+"""
+
+import random
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+CHROMIUM = "/usr/bin/chromium"
+KEYS = ("w", "s", "a", "d")
+
+LISTEN = """
+(() => {
+  const log = (window.benchLog = { keys: [], sent: [], answers: {} });
+  const wall = (ms) => performance.timeOrigin + ms;
+  const Native = window.WebSocket;
+  window.WebSocket = class extends Native {
+    constructor(...args) {
+      super(...args);
+      this.addEventListener("message", (event) => {
+        if (typeof event.data !== "string") return;
+        const message = JSON.parse(event.data);
+        if (message.type !== "CommandAnswer" || message.answer.command !== "Teleop") return;
+        const { seq, epoch, accepted, t_wall_ns } = message.answer;
+        log.answers[`${epoch}/${seq}`] = { accepted, robotMs: t_wall_ns / 1e6 };
+      });
+    }
+    send(data) {
+      if (typeof data === "string" && data.includes('"Drive"')) {
+        const { seq, epoch } = JSON.parse(data);
+        log.sent.push({ key: `${epoch}/${seq}`, ms: wall(performance.now()) });
+      }
+      super.send(data);
+    }
+  };
+  document.addEventListener("keydown", (event) => {
+    if (!event.repeat) log.keys.push(wall(event.timeStamp));
+  }, true);
+})();
+"""
+
+# What the last key press led to: milliseconds to the robot, null while unanswered, or a refusal.
+OUTCOME = """
+() => {
+  const log = window.benchLog;
+  const down = log.keys.at(-1);
+  const sent = log.sent.find((one) => one.ms >= down);
+  const answer = sent && log.answers[sent.key];
+  if (!answer) return null;
+  // timeOrigin may have drifted from the wall clock since the page was loaded.
+  const drift = Date.now() - (performance.timeOrigin + performance.now());
+  return { accepted: answer.accepted, ms: answer.robotMs - (down + drift), sentMs: sent.ms - down };
+}
+"""
+
+
+def _sign_in(page: Page, url: str, name: str, password: str) -> None:
+    page.goto(f"{url}/login/")
+    page.fill("input[name=username]", name)
+    page.fill("input[name=password]", password)
+    page.press("input[name=password]", "Enter")
+    page.wait_for_url(lambda at: "/login" not in at)
+
+
+def _take_over(page: Page, until: float) -> bool:
+    """Press T until the page drives. An evaluation under way makes that wait for its end."""
+    while time.monotonic() < until:
+        page.keyboard.press("t")
+        try:
+            page.wait_for_selector("[data-cockpit].mine", timeout=2000)
+            return True
+        except PlaywrightTimeout:
+            continue
+    return False
+
+
+def measure(
+    url: str, *, name: str, password: str, robot: str, presses: int, budget_s: float
+) -> tuple[list[float], int]:
+    """Drive `robot` from its page.
+
+    Returns:
+        Milliseconds from each key press to its command's acceptance, and how many presses count
+        for nothing: refused, or not answered within a second.
+    """
+    until = time.monotonic() + budget_s
+    found: list[float] = []
+    lost = 0
+    chance = random.Random(0)
+    with sync_playwright() as playwright:
+        executable = CHROMIUM if Path(CHROMIUM).exists() else None
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        try:
+            page = browser.new_page()
+            page.add_init_script(LISTEN)
+            _sign_in(page, url, name, password)
+            page.goto(f"{url}/robots/{robot}/")
+            page.bring_to_front()
+            page.wait_for_selector("[data-cockpit]")
+            if not _take_over(page, until):
+                return [], 0
+            number = 0
+            while len(found) < presses and time.monotonic() < until:
+                if not page.locator("[data-cockpit].mine").count() and not _take_over(page, until):
+                    break
+                key = KEYS[number % len(KEYS)]
+                number += 1
+                page.keyboard.down(key)
+                try:
+                    outcome = page.wait_for_function(OUTCOME, timeout=1000).json_value()
+                    if outcome["accepted"]:
+                        found.append(outcome["ms"])
+                    else:
+                        lost += 1
+                except PlaywrightTimeout:
+                    lost += 1
+                page.keyboard.up(key)
+                # Not in step with the robot's 50 ms period, which would favour one phase of it.
+                page.wait_for_timeout(chance.uniform(80, 200))
+            page.keyboard.press("t")
+        finally:
+            browser.close()
+    return found, lost
