@@ -64,8 +64,8 @@ def at_work(system: System) -> list[Measure]:
             f"watched; p99 of each robot's seconds: median "
             f"{quantile(window.jitter_p99_ms, 0.5):.1f}, worst "
             f"{quantile(window.jitter_p99_ms, 1):.1f} ms; {missed:.2%} of ticks missed; busy "
-            f"{quantile(window.busy_p50_ms, 0.5):.1f} ms of 50; frames {len(window.frame_ages_ms)}, "
-            f"age p95 {quantile(window.frame_ages_ms, 0.95):.0f} ms; learner "
+            f"{quantile(window.busy_p50_ms, 0.5):.1f} ms of 50; "
+            f"{len(window.frame_ages_ms)} frames, age p95 {quantile(window.frame_ages_ms, 0.95):.0f} ms; learner "
             f"{quantile(rates, 0.5):.1f} updates/s beside it",
         ),
         Measure(
