@@ -8,14 +8,15 @@ import os
 import socket
 
 from celery import Task, shared_task
+from celery.worker import state
 from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
 from learning.models import Learner
 from learning.selectors.learners import due_learners
-from learning.services.ingest import sweep_orphans
 from learning.services.learners import claim_round, round_of
+from learning.services.objects import sweep_orphans
 from learning.services.policies import assign_pending
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def run_round(self: Task, learner_id: int, after_epoch: int) -> None:
     if claim is None:
         return
     with round_of(claim):
-        rounds.run_round(claim, seconds=settings.SOP_ROUND_S)
+        rounds.run_round(claim, seconds=settings.SOP_ROUND_S, stopping=_shutting_down)
     for learner in due_learners().filter(pk=learner_id):
         enqueue_round(learner)
 
@@ -80,6 +81,11 @@ def enqueue_round(learner: Learner) -> None:
             logger.warning("could not enqueue a round of %s: %s", learner.name, error)
 
     transaction.on_commit(send)
+
+
+def _shutting_down() -> bool:
+    # A worker told to stop waits for its task: ending the round now saves its checkpoint in time.
+    return any(x not in (None, False) for x in (state.should_stop, state.should_terminate))
 
 
 def _prepare_process() -> None:

@@ -115,7 +115,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.SlugField(max_length=64, unique=True)),
-                ('algorithm', models.CharField(default='hg-dagger', max_length=32)),
+                ('algorithm', models.CharField(default='hg_dagger', max_length=32)),
                 ('config', models.JSONField(blank=True, default=dict)),
                 ('state', models.CharField(choices=[('running', 'Running'), ('paused', 'Paused')], default='paused', max_length=8)),
                 ('lease_epoch', models.PositiveIntegerField(default=0)),

@@ -19,7 +19,7 @@ class Learner(models.Model):
         PAUSED = "paused"
 
     name = models.SlugField(max_length=64, unique=True)
-    algorithm = models.CharField(max_length=32, default="hg-dagger")
+    algorithm = models.CharField(max_length=32, default="hg_dagger")
     config = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=8, choices=State.choices, default=State.PAUSED)
     lease_epoch = models.PositiveIntegerField(default=0)

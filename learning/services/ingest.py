@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -42,13 +42,11 @@ from learning.exceptions import (
     TooLarge,
     Unprocessable,
 )
-from learning.models import ClosedCursor, Episode, EpisodePart, Intervention, Learner, PolicyVersion
+from learning.models import ClosedCursor, Episode, EpisodePart, Intervention
 from learning.models.episodes import Purpose
 
 logger = logging.getLogger(__name__)
 
-# Objects without a row are left alone this long: their row may be on its way.
-ORPHAN_GRACE = timedelta(hours=1)
 # Tells whoever waits that an episode closed; the rows are the truth, a lost note costs a poll.
 EPISODES = "sop:episodes"
 # Slower than any robot; keeps an absurd manifest out of the sums of human time.
@@ -166,37 +164,6 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
     if episode.mixed_versions:
         logger.error("episode %s has autonomous steps of more than one policy version", uid)
     return episode
-
-
-def sweep_orphans(*, grace: timedelta = ORPHAN_GRACE) -> int:
-    """Delete objects older than `grace` that no row names; return how many. Safe to repeat."""
-    store = blobs.store()
-    deleted = 0
-    old: list[str] = []
-    for blob in store.iter_blobs():
-        if blob.modified_at < timezone.now() - grace:
-            old.append(blob.sha256)
-        if len(old) >= 500:
-            deleted += _delete_unnamed(store, old)
-            old = []
-    return deleted + _delete_unnamed(store, old)
-
-
-def _delete_unnamed(store: blobs.BlobStore, candidates: list[str]) -> int:
-    named: set[str] = set()
-    named.update(EpisodePart.objects.filter(sha256__in=candidates).values_list("sha256", flat=True))
-    named.update(
-        PolicyVersion.objects.filter(sha256__in=candidates).values_list("sha256", flat=True)
-    )
-    named.update(
-        Learner.objects.filter(checkpoint_sha256__in=candidates).values_list(
-            "checkpoint_sha256", flat=True
-        )
-    )
-    unnamed = [sha256 for sha256 in candidates if sha256 not in named]
-    for sha256 in unnamed:
-        store.delete(sha256)
-    return len(unnamed)
 
 
 def _known_part(uid: UUID, index: int, sha256: str, robot: Robot | None) -> EpisodePart | None:

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from learning.exceptions import LeaseLost, NotFound
 from learning.models import Learner, LearnerMetric, Round
+from learning.services.recipes import DEFAULT_RECIPE
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +170,14 @@ def round_of(claim: Claim) -> Iterator[None]:
     except Exception as error:
         end_round(claim, state=Round.State.FAILED, note=f"{type(error).__name__}: {error}")
         raise
+
+
+def seed_learner(name: str, config: dict[str, Any] | None = None) -> Learner:
+    """Return the learner `name`, created paused with `config` or the default recipe."""
+    learner, _ = Learner.objects.get_or_create(
+        name=name, defaults={"config": DEFAULT_RECIPE if config is None else config}
+    )
+    return learner
 
 
 def start_learner(name: str) -> Learner:

@@ -51,7 +51,7 @@ def test_missing_objects_are_named_and_deleting_them_is_fine(store):
 
 def test_no_half_written_object_is_ever_visible(store, tmp_path):
     sha256 = store.put(b"x" * 100)
-    # What a crash leaves while the store stages an upload lies beside the object, under another name.
+    # What a crash leaves while an upload is staged lies beside the object, under another name.
     staged = store.local_path(sha256).with_name(f"{'1' * 64}#1")
     staged.write_bytes(b"half")
     assert [blob.sha256 for blob in store.iter_blobs()] == [sha256]

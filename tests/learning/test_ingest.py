@@ -16,7 +16,8 @@ from learning.exceptions import (
 )
 from learning.models import Episode, EpisodePart
 from learning.services import ingest
-from learning.services.ingest import close_episode, store_part, sweep_orphans
+from learning.services.ingest import close_episode, store_part
+from learning.services.objects import sweep_orphans
 from tests.factories import make_robot, make_task
 from tests.learning.making import record, send, send_parts
 

@@ -1,0 +1,178 @@
+"""From the database to a buffer: closed episodes, in the order of their cursor, once each.
+
+Loads `learning.core`, so only inside functions: the web process must not import torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from fleet.protocol.episode import (
+    BadEpisode,
+    EpisodeManifest,
+    Part,
+    PartRef,
+    open_part,
+)
+from learning import blobs
+from learning.exceptions import BlobMissing
+from learning.models import Episode
+from learning.models.episodes import Purpose
+from learning.selectors.episodes import closed_after, trainable_after
+from learning.services.learners import Claim, hold
+
+if TYPE_CHECKING:
+    from learning.core.buffer import ReplayBuffer
+    from learning.core.policies.base import PolicyConfig
+    from learning.core.records import EpisodeRecord
+    from learning.core.types import Observation
+
+logger = logging.getLogger(__name__)
+
+# Episodes read at a time: a cold start of many thousands renews its lease in between.
+PAGE = 200
+GATE_EPISODES = 6
+GATE_FRAMES = 4
+
+
+class Indexer:
+    """Keeps a buffer up to date with the database, and knows the rows behind its episodes."""
+
+    def __init__(self, buffer: ReplayBuffer, config: PolicyConfig) -> None:
+        """Fill `buffer`, for a policy of `config`."""
+        self.buffer = buffer
+        # Every closed episode up to here is indexed, or will never be.
+        self.cursor = 0
+        self.online_episodes = 0
+        self.offline_episodes = 0
+        self._config = config
+        self._pk: dict[str, int] = {}
+
+    def poll(self, *, upto: int | None = None, limit: int = PAGE) -> int:
+        """Index what closed since, in order, at most `limit` episodes; return how many it read.
+
+        Args:
+            upto: Stop at this cursor: to rebuild what a checkpoint was trained from.
+            limit: Episodes to read now; fewer were there when fewer are returned.
+
+        Raises:
+            StoreUnavailable: The rest is read at the next poll.
+        """
+        episodes = trainable_after(self.cursor)
+        if upto is not None:
+            episodes = episodes.filter(closed_seq__lte=upto)
+        found = list(episodes[:limit])
+        for episode in found:
+            self._add(episode)
+            self.cursor = episode.closed_seq
+        return len(found)
+
+    def _add(self, episode: Episode) -> None:
+        from learning.core.records import NotTrainable
+
+        try:
+            record = record_of(episode, self._config)
+            self.buffer.add(record)
+        except (NotTrainable, BadEpisode, BlobMissing) as error:
+            logger.error("episode %s is not indexed: %s", episode.uid, error)
+            return
+        self._pk[str(episode.uid)] = episode.pk
+        if record.online:
+            self.online_episodes += 1
+        else:
+            self.offline_episodes += 1
+
+    def note_first_use(self, claim: Claim, used: dict[str, tuple[datetime, int]]) -> None:
+        """Record when each episode was first trained on, and at which step; the first one stays.
+
+        Raises LeaseLost.
+        """
+        if not used:
+            return
+        rows = [
+            Episode(pk=self._pk[uid], first_trained_at=at, first_trained_step=step)
+            for uid, (at, step) in used.items()
+        ]
+        with transaction.atomic():
+            hold(claim)
+            Episode.objects.filter(first_trained_at__isnull=True).bulk_update(
+                rows, ["first_trained_at", "first_trained_step"], batch_size=100
+            )
+
+
+def open_stored(sha256: str) -> Part:
+    """Return a stored part, memory-mapped. Raises BadEpisode, BlobMissing and StoreUnavailable."""
+    return open_part(str(blobs.store().local_path(sha256)))
+
+
+def record_of(episode: Episode, config: PolicyConfig) -> EpisodeRecord:
+    """Return what the index needs to know of a closed episode, with the outcome in force.
+
+    Raises:
+        NotTrainable: Recorded by another embodiment than `config` is for.
+        BadEpisode, BlobMissing, StoreUnavailable: As `open_stored` raises them.
+    """
+    from learning.core.records import NotTrainable, record_from
+
+    rows = sorted(episode.parts.all(), key=lambda part: part.index)
+    parts = [open_stored(row.sha256) for row in rows]
+    header = parts[0].header
+    cameras = {camera.name for camera in header.spec.cameras}
+    sizes = (len(header.spec.state_names), len(header.spec.action_names))
+    if sizes != (config.state_dim, config.action_dim) or not cameras.issuperset(config.cameras):
+        raise NotTrainable(f"it has {sizes} states and actions and cameras {sorted(cameras)}")
+    manifest = EpisodeManifest(
+        header=header,
+        ended_wall_ns=0,
+        steps=episode.steps,
+        outcome=getattr(episode, "outcome_in_force", episode.outcome),
+        judge=episode.judge,
+        parts=tuple(
+            PartRef(
+                index=row.index,
+                sha256=row.sha256,
+                size_bytes=row.size_bytes,
+                first_step=row.first_step,
+                steps=row.steps,
+            )
+            for row in rows
+        ),
+        complete=episode.complete,
+        control_period_s=episode.control_period_s,
+    )
+    return record_from(manifest, parts, closed_seq=episode.closed_seq)
+
+
+def gate_observations(config: PolicyConfig) -> list[Observation]:
+    """Return what the gate looks at: a few frames of the newest held-out episodes.
+
+    While there are none yet, frames of the newest others: a check on frames that were trained on
+    still catches weights that are broken. Frames that cannot be read are left out.
+    """
+    held_out = list(_newest().filter(purpose=Purpose.EVAL)[:GATE_EPISODES])
+    episodes = held_out or list(_newest()[:GATE_EPISODES])
+    return [observation for episode in episodes for observation in _frames(episode, config)]
+
+
+def _newest():
+    return closed_after(0).filter(steps__gt=0).order_by("-closed_seq").prefetch_related("parts")
+
+
+def _frames(episode: Episode, config: PolicyConfig) -> list[Observation]:
+    from learning.core.decode import BadImage
+    from learning.core.payload import observations_of
+    from learning.core.records import NotTrainable
+
+    try:
+        record = record_of(episode, config)
+        part = open_stored(record.parts[0].sha256)
+        shown = [i for i in range(part.table.num_rows) if record.has_image[i] or not config.cameras]
+        stride = max(1, len(shown) // GATE_FRAMES)
+        return observations_of(part, config.cameras, shown[::stride][:GATE_FRAMES])
+    except (NotTrainable, BadEpisode, BadImage, BlobMissing) as error:
+        logger.warning("episode %s is no good for the gate: %s", episode.uid, error)
+        return []

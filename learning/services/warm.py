@@ -1,0 +1,141 @@
+"""Learners in this process's memory between rounds, and how one gets there from its checkpoint.
+
+Loads `learning.core`, so only inside functions: the web process must not import torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from learning import blobs
+from learning.exceptions import NotFound
+from learning.models import Learner, PolicyVersion
+from learning.selectors.learners import published
+from learning.services import learners
+from learning.services.buffers import Indexer, open_stored
+from learning.services.learners import Claim
+from learning.services.recipes import Recipe, decode_recipe
+
+if TYPE_CHECKING:
+    from learning.core.trainer import Trainer
+    from learning.core.types import Observation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Warm:
+    """A learner in memory, as it was when the round of `epoch` ended."""
+
+    epoch: int
+    config: dict[str, Any]
+    recipe: Recipe
+    trainer: Trainer
+    indexer: Indexer
+    checkpoint_sha256: str
+    published_step: int
+    # On the monotonic clock; before the first publication, when the learner was loaded.
+    published_at: float
+    gate_frames: list[Observation]
+    gate_frames_at: float = float("-inf")
+
+
+_warm: dict[int, Warm] = {}
+
+
+@contextmanager
+def warm_learner(claim: Claim) -> Iterator[Warm]:
+    """Provide the learner of a claimed round, and keep it for the next one if the block succeeds.
+
+    One that this process has is used when nobody else claimed a round since and its configuration
+    is the same; otherwise it is restored from the checkpoint, over the same episodes.
+
+    Raises:
+        NotFound: No base policy was imported.
+        Unprocessable: The learner's configuration is none.
+        BlobMissing, StoreUnavailable: The base policy or the checkpoint cannot be read.
+    """
+    warm = _load(claim)
+    try:
+        yield warm
+    except BaseException:
+        # Half a round is not the checkpoint's state: the next one restores.
+        _warm.pop(claim.learner_id, None)
+        raise
+    warm.epoch = claim.epoch
+    _warm[claim.learner_id] = warm
+
+
+def forget_warm() -> None:
+    """Drop every learner in this process's memory; the next rounds restore from checkpoints."""
+    _warm.clear()
+
+
+def _load(claim: Claim) -> Warm:
+    learner = Learner.objects.get(pk=claim.learner_id)
+    warm = _warm.get(claim.learner_id)
+    if (
+        warm is not None
+        and warm.epoch == claim.previous_epoch
+        and warm.config == learner.config
+        and warm.checkpoint_sha256 == learner.checkpoint_sha256
+    ):
+        return warm
+    return _restore(claim, learner)
+
+
+def _restore(claim: Claim, learner: Learner) -> Warm:
+    import torch
+
+    from learning.core.buffer import ReplayBuffer
+    from learning.core.checkpoint import decode_checkpoint
+    from learning.core.learners.base import build_learner
+    from learning.core.policies.base import load_policy
+    from learning.core.sampler import AdaptiveSampler, FixedMixture
+    from learning.core.trainer import Trainer
+
+    torch.set_num_threads(settings.SOP_LEARNER_THREADS)
+    recipe = decode_recipe(learner.config)
+    policy = load_policy(blobs.store().get(_base_version(learner).sha256))
+    algorithm = build_learner(learner.algorithm, policy, recipe.learner)
+    buffer = ReplayBuffer(policy.config, algorithm, open_stored, cache_bytes=recipe.cache_bytes)
+    indexer = Indexer(buffer, policy.config)
+    sampler = (
+        AdaptiveSampler(alpha=recipe.sampler.alpha, normalise=recipe.sampler.normalise)
+        if recipe.sampler.kind == "adaptive"
+        else FixedMixture(recipe.sampler.share)
+    )
+    trainer = Trainer(algorithm, buffer, sampler, seed=recipe.seed, batch_size=recipe.batch_size)
+    if learner.checkpoint_sha256:
+        data = blobs.store().get(learner.checkpoint_sha256)
+        cursor = decode_checkpoint(data).meta.cursor
+        while indexer.poll(upto=cursor):
+            learners.renew(claim, step=learner.step)
+        trainer.restore(data)
+        logger.info("learner %s: restored at step %d", learner.name, trainer.step_number)
+    latest = published(learner).first()
+    return Warm(
+        epoch=claim.previous_epoch,
+        config=learner.config,
+        recipe=recipe,
+        trainer=trainer,
+        indexer=indexer,
+        checkpoint_sha256=learner.checkpoint_sha256,
+        published_step=latest.step if latest is not None else 0,
+        published_at=time.monotonic(),
+        gate_frames=[],
+    )
+
+
+def _base_version(learner: Learner) -> PolicyVersion:
+    base = published(learner).filter(round__isnull=True, step=0).order_by("number").first()
+    if base is None:
+        raise NotFound(f"learner {learner.name} has no base policy; import one first")
+    return base
