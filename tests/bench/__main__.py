@@ -65,8 +65,9 @@ def at_work(system: System) -> list[Measure]:
             f"{quantile(window.jitter_p99_ms, 0.5):.1f}, worst "
             f"{quantile(window.jitter_p99_ms, 1):.1f} ms; {missed:.2%} of ticks missed; busy "
             f"{quantile(window.busy_p50_ms, 0.5):.1f} ms of 50; "
-            f"{len(window.frame_ages_ms)} frames, age p95 {quantile(window.frame_ages_ms, 0.95):.0f} ms; learner "
-            f"{quantile(rates, 0.5):.1f} updates/s beside it",
+            f"{len(window.frame_ages_ms)} frames, age p95 "
+            f"{quantile(window.frame_ages_ms, 0.95):.0f} ms; "
+            f"learner {quantile(rates, 0.5):.1f} updates/s beside it",
         ),
         Measure(
             "episode_to_gradient_p50_s",
