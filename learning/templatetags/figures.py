@@ -1,6 +1,7 @@
 """Numbers as people read them: shares, intervals, ages."""
 
 from datetime import datetime
+from typing import Any
 
 from django import template
 from django.utils import timezone
@@ -11,9 +12,9 @@ register = template.Library()
 
 
 @register.filter
-def percent(share: float | None) -> str:
-    """Return 0.914 as "91 %"."""
-    return "—" if share is None else f"{100 * share:.0f} %"
+def percent(share: Any) -> str:
+    """Return 0.914 as "91 %", what is no number as "—"."""
+    return f"{100 * share:.0f} %" if isinstance(share, int | float) else "—"
 
 
 @register.filter
@@ -35,6 +36,6 @@ def ago(at: datetime | None) -> str:
 
 
 @register.filter
-def share(value: float | None) -> str:
-    """Return a number in [0, 1] with two places, "—" for none."""
-    return "—" if value is None else f"{value:.2f}"
+def share(value: Any) -> str:
+    """Return a number in [0, 1] with two places, what is no number as "—"."""
+    return f"{value:.2f}" if isinstance(value, int | float) else "—"

@@ -26,6 +26,12 @@ function showCounts() {
   if (line) line.textContent = policyLine([...link.robots.values()]);
 }
 
+/** A page about a robot nobody has heard of is made anew when it is heard. */
+function reloadWhenHeard({ detail: state }) {
+  const waiting = document.querySelector("[data-reload-on]");
+  if (waiting?.dataset.reloadOn === state.robot && state.connection === "online") location.reload();
+}
+
 /** @param {object[]} states @returns {string} "v128 on 3 of 4 robots" */
 export function policyLine(states) {
   const newest = Math.max(0, ...states.map((s) => s.assigned_number ?? 0));
@@ -38,6 +44,7 @@ if (document.body.dataset.operatorSocket) {
   document.body.addEventListener("sop:link", (event) => showLink(event.detail));
   document.body.addEventListener("sop:snapshot", showCounts);
   document.body.addEventListener("fleet:changed", showCounts);
+  document.body.addEventListener("sop:state", reloadWhenHeard);
   startStop();
   // Pages that need more than every robot's state open the link themselves.
   if (!document.querySelector("[data-opens-link]")) pageLink().open({ type: "Watch", every: true });
