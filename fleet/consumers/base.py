@@ -83,27 +83,23 @@ class Socket:
             await self._close(m.CloseCode.GOING_AWAY, "the database does not answer")
             return
         await self._send({"type": "websocket.accept"})
-        tasks = [
-            asyncio.create_task(self._read()),
-            asyncio.create_task(self._write()),
-            asyncio.ensure_future(self._closing),
-        ]
+        await self.joined()
+        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
         try:
-            await self.joined()
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, self._closing], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.left()
-            for task in tasks[:2]:
+            for task in tasks:
                 task.cancel()
-            ends = await asyncio.gather(*tasks[:2], return_exceptions=True)
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             for end in ends:
                 if isinstance(end, Exception):
                     log.error("a socket failed", exc_info=end)
                     self.close(m.CloseCode.GOING_AWAY)
-            if self._closing.done():
+            # Cancelled means that the peer went first: there is nobody to tell.
+            if self._closing.done() and not self._closing.cancelled():
                 await self._close(self._closing.result(), "")
-            else:
-                self._closing.cancel()
+            self._closing.cancel()
 
     def close(self, code: m.CloseCode) -> None:
         """End the connection with a code; the first code counts."""

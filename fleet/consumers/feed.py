@@ -14,6 +14,7 @@ class FeedSocket(PersonSocket):
 
     async def joined(self) -> None:
         """Join; nothing is watched yet."""
+        await super().joined()
         self._frames_ready = asyncio.Event()
         self.viewer = Viewer(self._frames_ready.set)
         self.hub.feeds.attach(self.viewer)
@@ -21,6 +22,7 @@ class FeedSocket(PersonSocket):
 
     def left(self) -> None:
         """Leave; robots that nobody else watches stop sending."""
+        super().left()
         self._pump.cancel()
         self.hub.feeds.detach(self.viewer)
 

@@ -1,6 +1,10 @@
 """Operators' sockets: browsers by session, scripts by token. JSON both ways."""
 
-from typing import assert_never
+import asyncio
+import logging
+from typing import Any, assert_never
+
+from django.db import DatabaseError
 
 from fleet.consumers.base import Socket
 from fleet.exceptions import NotAllowed
@@ -14,11 +18,40 @@ from fleet.services.live.links import Who
 from fleet.services.live.threads import in_thread
 from fleet.services.robots import fleet_state
 
+log = logging.getLogger(__name__)
+
+# How long a socket may outlive the sign-out or the role of its operator.
+REVALIDATE_S = 15.0
+
 
 class PersonSocket(Socket):
     """A socket that belongs to an operator."""
 
     who: Who
+    _watchman: asyncio.Task[None]
+
+    async def joined(self) -> None:
+        """Begin to look, now and then, whether the operator is still one."""
+        self._watchman = self.hub.spawn(self._revalidate())
+
+    def left(self) -> None:
+        """Stop looking."""
+        self._watchman.cancel()
+
+    async def _revalidate(self) -> None:
+        while True:
+            await asyncio.sleep(REVALIDATE_S)
+            await self.revalidate()
+
+    async def revalidate(self) -> None:
+        """Renew the role; close the socket of somebody who signed out or is no operator now."""
+        try:
+            self.who = await in_thread(_still_welcome, self.who.id, self.scope.get("session"))
+        except NotAllowed:
+            self.close(m.CloseCode.FORBIDDEN)
+        except DatabaseError as error:
+            # An operator with a hand on a robot must not lose it to a database that is away.
+            log.warning("cannot look up %s again: %s", self.who.name, error)
 
     async def authenticate(self) -> None:
         """By bearer token when there is one, else by session and origin. Raises Refusal."""
@@ -45,6 +78,17 @@ def _by_session(user: object) -> Operator:
     return access_operator(user)
 
 
+def _still_welcome(operator_id: int, session: Any) -> Who:
+    operator = (
+        Operator.objects.select_related("user").filter(pk=operator_id, user__is_active=True).first()
+    )
+    if operator is None:
+        raise NotAllowed("this account is not an operator any more")
+    if not operator.scripted and (session is None or not session.exists(session.session_key)):
+        raise NotAllowed("signed out")
+    return Who.of(operator)
+
+
 class OperatorSocket(PersonSocket):
     """Watches robots' state and sends them commands."""
 
@@ -52,10 +96,12 @@ class OperatorSocket(PersonSocket):
 
     async def joined(self) -> None:
         """Join; nothing is watched yet."""
+        await super().joined()
         self.hub.attach_operator(self)
 
     def left(self) -> None:
         """End the leases held from here: their robots hold and do not resume."""
+        super().left()
         self.hub.detach_operator(self)
 
     async def received(self, data: str | bytes) -> None:

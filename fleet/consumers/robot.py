@@ -28,6 +28,7 @@ class RobotSocket(Socket):
         row = await in_thread(access_robot_by_token, self.bearer_token())
         self.robot, self.robot_id, self.simulated = row.name, row.pk, row.kind == "simulated"
         self.clock_offset_ns = 0
+        self.cameras: frozenset[str] = frozenset()
         self.hub = live()
         self.greeted = self.introduced = False
 
@@ -77,6 +78,7 @@ class RobotSocket(Socket):
             self.close(m.CloseCode.FORBIDDEN)
             return
         self.greeted, self.introduced = True, False
+        self.cameras = frozenset(camera.name for camera in hello.spec.cameras)
         self.clock_offset_ns = self.hub.wall_ns() - hello.t_wall_ns
         self.hub.attach_robot(self)
         self.hub.spawn(self._introduce(hello))

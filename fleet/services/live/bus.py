@@ -32,6 +32,11 @@ class Bus:
         # Set while the subscriptions are in force; tests and readiness look at it.
         self.listening = asyncio.Event()
 
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a Redis to talk to."""
+        return bool(self._url)
+
     def start(self) -> None:
         """Start reading and writing, when there is a Redis to talk to."""
         if self._url:

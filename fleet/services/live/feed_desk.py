@@ -50,7 +50,7 @@ class FeedDesk:
         remote: set[str] = set()
         for robot, link in self._hub.links.items():
             requests = [*wanted.pop(robot, []), *self._demands.elsewhere(robot)]
-            request = union(requests)
+            request = union(requests, cameras=link.cameras)
             if self._asked.get(robot, m.FeedRequest()) != request:
                 self._asked[robot] = request
                 link.send_state("feed", request)
@@ -70,6 +70,8 @@ class FeedDesk:
         wanted: dict[str, list[m.FeedRequest]] = {}
         for viewer in self._viewers:
             for robot, camera, size in viewer.feeds:
+                if robot not in self._hub.states:
+                    continue
                 request = m.FeedRequest(frames=((camera, size),))
                 wanted.setdefault(robot, []).append(request)
         for operator in self._hub.operators:
@@ -77,7 +79,9 @@ class FeedDesk:
             if not watch.telemetry:
                 continue
             request = m.FeedRequest(telemetry=True, privileged=watch.privileged)
-            for robot in self._hub.states.names() if watch.every else watch.robots:
+            for robot in self._hub.states.names():
+                if not watches(watch, robot):
+                    continue
                 wanted.setdefault(robot, []).append(request)
         return wanted
 

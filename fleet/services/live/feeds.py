@@ -103,9 +103,11 @@ class Demands:
         return [request for (name, _), (_, request) in self._elsewhere.items() if name == robot]
 
 
-def union(requests: list[m.FeedRequest]) -> m.FeedRequest:
-    """Return one request that covers all."""
+def union(requests: list[m.FeedRequest], *, cameras: frozenset[str] | None = None) -> m.FeedRequest:
+    """Return one request that covers all, as far as the robot has these `cameras`."""
     frames = {pair for request in requests for pair in request.frames}
+    if cameras is not None:
+        frames = {(camera, size) for camera, size in frames if camera in cameras}
     return m.FeedRequest(
         frames=tuple(sorted(frames))[:32],
         telemetry=any(request.telemetry for request in requests),

@@ -165,7 +165,7 @@ class Hub:
         link = self.links.get(robot)
         if link is None:
             state = self.states.get(robot)
-            if state is None or state.connection == "offline" or not settings.REDIS_URL:
+            if state is None or state.connection == "offline" or not self.bus.enabled:
                 return False
             payload = codec.encode_link(message)
             self.bus.publish_command(events.commands_of(robot), payload, ttl_s=ttl_s or 5.0)

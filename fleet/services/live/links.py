@@ -37,6 +37,8 @@ class RobotLink(Protocol):
     robot: str
     # Server wall clock minus robot wall clock, as the robot last estimated it.
     clock_offset_ns: int
+    # The cameras it has: what else viewers ask for is not passed on.
+    cameras: frozenset[str]
 
     def send(self, message: m.Message, *, ttl_s: float | None = None, first: bool = False) -> None:
         """Send a command."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,11 +110,11 @@ class PendingStops:
         if stopped and not state.stop_pending:
             self._pending.pop(state.robot, None)
 
-    def _write(self, work: object) -> None:
+    def _write(self, work: Awaitable[object]) -> None:
         self._hub.spawn(_logged(work))
 
 
-async def _logged(work: object) -> None:
+async def _logged(work: Awaitable[object]) -> None:
     try:
         await work
     except DatabaseError as error:

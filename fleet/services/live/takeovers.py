@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
 
 from django.db import DatabaseError
 
@@ -20,6 +21,7 @@ from fleet.services.live.threads import in_thread
 if TYPE_CHECKING:
     from fleet.services.live.hub import Hub
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _DRIVEN = (Mode.HANDOVER, Mode.TAKEOVER)
@@ -235,7 +237,7 @@ def _grant(who: Who, robot: str, purpose: str, mode: str) -> Lease:
     return takeover.grant_lease(robot=robot, operator=operator, purpose=purpose, mode=mode)
 
 
-async def _quietly(work: object) -> object:
+async def _quietly(work: Awaitable[T]) -> T | None:
     """Await a write whose loss is repaired by expiry; a database that is away is a warning."""
     try:
         return await work
