@@ -153,7 +153,9 @@ for _ in range(100):
     if child == 0:
         def count(event, arguments):
             global left
-            left -= event in FILE_EVENTS
+            if event not in FILE_EVENTS:
+                return
+            left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(count)
