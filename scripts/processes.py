@@ -48,8 +48,9 @@ def prepare(options: argparse.Namespace, env: dict[str, str]) -> None:
     log = options.var / "logs" / "prepare.log"
     tasks = ["--tasks", ",".join(options.tasks)] if options.tasks else []
     fleet = ["--robots", str(options.robots), "--operators", str(options.operators)]
+    base = ["--base", str(options.base.resolve())] if options.base else []
     print("Preparing database, robots and policy", flush=True)
-    step("the database", [sys.executable, "manage.py", "prepare", *fleet, *tasks], env, log)
+    step("the database", [sys.executable, "manage.py", "prepare", *fleet, *tasks, *base], env, log)
     folder = options.var / "demonstrations"
     # One line a task whose demonstrations were made and imported.
     record = folder / "imported.txt"

@@ -37,6 +37,8 @@ from scripts.processes import environment, prepare, processes  # noqa: E402
 STOP_WAIT_S = 12
 # Ready takes seconds; on a machine busy with something else it takes longer.
 READY_S = 300
+# Of the simulated robots; one frame of it shows that they can be watched.
+CAMERA = "front"
 INTERRUPTED = (130, 143)
 
 
@@ -48,6 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--robots", type=int, default=4)
     parser.add_argument("--operators", type=int, default=1, help="scripted ones")
     parser.add_argument("--tasks", default="", help="comma-separated; empty for the default set")
+    parser.add_argument("--base", type=Path, help="base policy; the shipped one by default")
     parser.add_argument("--ready-file", type=Path, help="written once the robots are live")
     parser.add_argument("--quiet", action="store_true", help="processes print into VAR/logs only")
     options = parser.parse_args(arguments)
@@ -97,7 +100,7 @@ class Announcer(threading.Thread):
             str(self.ready["url"]),
             next(one["token"] for one in operators if one["kind"] == "scripted"),
             robots=self.options.robots,
-            camera="corner",
+            camera=CAMERA,
             until=self.started + READY_S,
         )
         if not live:

@@ -1,6 +1,7 @@
 """Bring an installation up to date in one process: migrations, robots, tasks, people, learner."""
 
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -15,15 +16,18 @@ class Command(BaseCommand):
         parser.add_argument("--robots", type=int, default=4)
         parser.add_argument("--operators", type=int, default=1)
         parser.add_argument("--tasks", default="", help="comma-separated; empty for the default")
+        parser.add_argument("--base", type=Path, help="base policy; the shipped one by default")
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         call_command(
             "seed_demo",
             robots=options["robots"],
-            operators=options["operators"],
+            # One at least: `make run` itself looks at the fleet with a scripted operator's token.
+            operators=max(1, options["operators"]),
             tasks=options["tasks"],
             # One machine, bound to loopback; production makes its own people.
             insecure_demo_passwords=not settings.PRODUCTION,
         )
-        call_command("seed_learner")
+        base = {"base": options["base"]} if options["base"] else {}
+        call_command("seed_learner", start=True, **base)
