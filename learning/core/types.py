@@ -5,7 +5,9 @@ dimension, `k` cameras, `c ih iw` image channels, height, width, `l` words of an
 `n` value bins, `*` leading axes. Images are uint8 CHW here, float32 only inside a network.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +15,13 @@ from beartype import beartype
 from jaxtyping import Bool, Float, Int, UInt8, jaxtyped
 from torch import Tensor
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def typechecked(function):
+
+def typechecked(function: Function) -> Function:
     """Check axes and dtypes of a function's annotations at run time (about 24 µs a call)."""
-    return jaxtyped(typechecker=beartype)(function)
+    checked: Function = jaxtyped(typechecker=beartype)(function)
+    return checked
 
 
 @dataclass(frozen=True, slots=True)
