@@ -1,9 +1,12 @@
 import copy
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from learning.core import learners
+from learning.core.learners import base
 from learning.core.learners.base import UnknownLearner, build_learner
 from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig
 from tests.core.making import CONFIG, Store, TinyPolicy, buffer_of
@@ -95,9 +98,9 @@ def test_one_batch_can_be_learned_by_heart():
     store = Store()
     actions = np.sin(np.arange(30)[:, None] / 8 + np.arange(4)).astype(np.float32)
     batch = batch_of(store, actions=actions)
-    hg_dagger = learner(learning_rate=1e-2)
+    hg_dagger = learner(learning_rate=2e-2)
     first = float(hg_dagger.update(batch).loss.mean())
-    for _ in range(400):
+    for _ in range(200):
         last = float(hg_dagger.update(batch).loss.mean())
     assert first > 10 * last
     assert float(hg_dagger.policy.loss(batch).mean()) < first / 10
@@ -145,14 +148,12 @@ def test_what_is_published_is_the_running_average_of_the_weights():
     assert not hg_dagger.policy.training
 
 
-def test_the_step_size_is_constant_after_a_warm_up_or_falls_as_a_cosine():
+def test_the_step_size_is_constant_after_a_warm_up():
     batch = batch_of()
-    warm = learner(warmup_steps=4)
+    warm, plain = learner(warmup_steps=4), learner()
     rates = [warm.update(batch).scalars["learning_rate"] for _ in range(6)]
     assert rates == pytest.approx([1e-4, 2e-4, 3e-4, 4e-4, 4e-4, 4e-4])
-    cosine = learner(schedule="cosine", total_steps=4, learning_rate=1e-3)
-    rates = [cosine.update(batch).scalars["learning_rate"] for _ in range(5)]
-    assert rates == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.4645e-4, 0.0], abs=1e-7)
+    assert plain.update(batch).scalars["learning_rate"] == 4e-4
 
 
 def test_a_learner_is_built_by_name_from_plain_values():
@@ -175,3 +176,27 @@ def test_a_learner_is_built_by_name_from_plain_values():
 def test_unknown_learners_and_options_are_refused(name, config):
     with pytest.raises(UnknownLearner):
         build_learner(name, TinyPolicy(CONFIG), config)
+
+
+def test_another_algorithm_needs_only_a_file_of_its_own(tmp_path, monkeypatch):
+    source = "\n".join(
+        (
+            "from learning.core.learners.base import register",
+            "from learning.core.learners.hg_dagger import HgDagger",
+            "",
+            "@register('imitate_all')",
+            "class ImitateAll(HgDagger):",
+            "    def targets(self, record):",
+            "        return record.control_mode < 3",
+        )
+    )
+    (tmp_path / "imitate_all.py").write_text(source)
+    monkeypatch.setattr(learners, "__path__", [*learners.__path__, str(tmp_path)])
+    monkeypatch.setattr(base, "_registry", dict(base._registry))
+    try:
+        built = build_learner("imitate_all", TinyPolicy(CONFIG))
+    finally:
+        sys.modules.pop("learning.core.learners.imitate_all", None)
+    store = Store()
+    buffer = buffer_of(store, [store.make(modes=(POLICY,) * 20)], rules=built)
+    assert built.update(buffer.gather(np.arange(20), np.random.default_rng(0))).applied

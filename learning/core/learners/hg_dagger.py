@@ -24,7 +24,7 @@ Departures
 
 import copy
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -48,9 +48,6 @@ class HgDaggerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # The step size rises linearly over this many steps; spares a converged base policy the
     # optimiser's first, badly scaled steps. 0 is off.
     warmup_steps: Annotated[int, Meta(ge=0)] = 0
-    # "cosine" falls to zero at `total_steps`: for pretraining a base policy.
-    schedule: Literal["constant", "cosine"] = "constant"
-    total_steps: Annotated[int, Meta(ge=1)] = 5000
     # Decoupled weight decay of AdamW.
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 1e-4
     # Decay of the averaged weights, per step: a memory of some 30 steps.
@@ -112,13 +109,8 @@ class HgDagger(Learner):
         return self.targets(record)
 
     def _learning_rate(self) -> float:
-        rate = self.config.learning_rate
-        if self._steps < self.config.warmup_steps:
-            rate *= (self._steps + 1) / self.config.warmup_steps
-        if self.config.schedule == "cosine":
-            done = min(self._steps / self.config.total_steps, 1.0)
-            rate *= 0.5 * (1.0 + math.cos(math.pi * done))
-        return rate
+        warm = min(1.0, (self._steps + 1) / max(1, self.config.warmup_steps))
+        return self.config.learning_rate * warm
 
     def update(self, batch: Batch) -> UpdateResult:
         """Take one AdamW step on the mean loss, then average the weights.
