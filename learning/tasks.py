@@ -27,7 +27,7 @@ MESSAGE_EXPIRES_S = 60.0
 _nice = False
 
 
-@shared_task(bind=True, queue="learner", name="learning.tasks.run_round")
+@shared_task(bind=True)
 def run_round(self: Task, learner_id: int, after_epoch: int) -> None:
     """Run one round if it is still due, then make the next one prompt.
 
@@ -47,14 +47,14 @@ def run_round(self: Task, learner_id: int, after_epoch: int) -> None:
         enqueue_round(learner)
 
 
-@shared_task(queue="default", name="learning.tasks.sweep")
+@shared_task
 def sweep() -> None:
     """Enqueue rounds that are due, also after an expired lease, and assign what was not."""
     enqueue_due_rounds()
     assign_pending()
 
 
-@shared_task(queue="default", name="learning.tasks.sweep_objects")
+@shared_task
 def sweep_objects() -> int:
     """Delete objects that no row names."""
     deleted = sweep_orphans()

@@ -120,7 +120,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_QUEUES = [Queue("default"), Queue("learner")]
-CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {}
+# torch lives in one worker only.
+CELERY_TASK_ROUTES = {"learning.tasks.run_round": {"queue": "learner"}}
 CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(SOP_VAR / "celerybeat-schedule")
