@@ -85,7 +85,9 @@ def enqueue_round(learner: Learner) -> None:
 
 def _shutting_down() -> bool:
     # A worker told to stop waits for its task: ending the round now saves its checkpoint in time.
-    return any(x not in (None, False) for x in (state.should_stop, state.should_terminate))
+    # Celery sets an exit status, which is 0 for a warm shutdown: compare by identity.
+    asked = (state.should_stop, state.should_terminate)
+    return any(value is not None and value is not False for value in asked)
 
 
 def _prepare_process() -> None:
