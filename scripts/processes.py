@@ -83,7 +83,7 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
     python = shlex.quote(sys.executable)
     var = shlex.quote(str(options.var))
     server = f"http://127.0.0.1:{port}"
-    worker = f"{python} -m celery -A sop_web worker --loglevel WARNING --without-gossip"
+    worker = f"{python} -m celery --quiet -A sop_web worker --without-gossip"
     lines = {
         # No idle timeout: a quiet control link is not a broken one.
         "web": f"exec {python} -m daphne --bind 127.0.0.1 --port {port} --verbosity 0 "
@@ -91,12 +91,12 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
         "worker": kept_running(
             f"{worker} --without-mingle --queues default --hostname default@%h --concurrency 1"
         ),
-        # Niced: gradient steps take what the robots' control loops leave (ADR 7).
+        # It nices itself when it trains: gradient steps take what the control loops leave (ADR 7).
         "learner": kept_running(
-            f"nice -n 10 {worker} --without-mingle --queues learner --hostname learner@%h "
+            f"{worker} --without-mingle --queues learner --hostname learner@%h "
             "--pool solo --concurrency 1"
         ),
-        "beat": f"exec {python} -m celery -A sop_web beat --loglevel WARNING --pidfile=",
+        "beat": f"exec {python} -m celery --quiet -A sop_web beat --pidfile=",
     }
     for number in range(1, options.robots + 1):
         config = f"{var}/robots/robot-{number}.json"
