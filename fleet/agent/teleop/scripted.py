@@ -24,11 +24,12 @@ from pathlib import Path
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from fleet.agent.drivers.experts import expert_action
+from fleet.agent.drivers.experts import PRIVILEGED_DIM, expert_action
 from fleet.agent.teleop.desk import Desk
 from fleet.agent.teleop.gate import GateConfig
 from fleet.protocol import messages as m
 from fleet.protocol.codec import BadMessage, decode_to_browser, encode_text
+from fleet.protocol.simulation import TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = GateConfig(
         reaction_ticks=arguments.reaction_ticks, disagreement=arguments.disagreement
     )
+    # The experts come with the simulator, whose import takes seconds: not while a robot waits.
+    expert_action(TASKS[0].name, (0.0,) * PRIVILEGED_DIM)
     asyncio.run(run(arguments.server, operators, config))
     return 0
 
