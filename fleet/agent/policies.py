@@ -6,6 +6,7 @@ current one, and the last that ran a whole episode without a fault (last-known-g
 restarted robot acts without a server.
 """
 
+import contextlib
 import logging
 import random
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import httpx
+import msgspec
 import numpy as np
 
 from fleet.agent import statefile
@@ -29,10 +31,16 @@ from learning.core.types import Observation
 
 log = logging.getLogger(__name__)
 
-_READ_BYTES = 256 * 1024
 # A proposal may miss a limit by rounding.
 _RANGE_TOLERANCE = 1e-4
 _REJECTED_KEPT = 100
+_FAILED_FILE = "failed.json"
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    """Versions that failed while they acted, by sha256, with the reason."""
+
+    reasons: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +127,13 @@ class PolicyKeeper:
         self._changed = threading.Condition()
         self._wanted: m.PolicyAnnouncement | None = None
         self._ready: ActivePolicy | None = None
-        self._to_save: list[tuple[str, ActivePolicy]] = []
+        # What the thread is to write: the version of each slot on disk, None for no version.
+        self._to_save: dict[str, ActivePolicy | None] = {}
+        # Versions never to try again, with the reason; those that failed in use survive a restart.
         self._rejected: dict[str, str] = {}
+        failed = statefile.read_state(folder / _FAILED_FILE, _Failed)
+        self._failed = failed.reasons if failed else {}
+        self._rejected.update(self._failed)
         self._stopping = False
         self._client = httpx.Client(timeout=httpx.Timeout(30.0, connect=5.0))
         self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
@@ -141,7 +154,7 @@ class PolicyKeeper:
                 return False
             self.active = ready
             self.since_wall_ns = self._clock.wall_ns()
-            self._to_save.append(("current", ready))
+            self._to_save["current"] = ready
             self._changed.notify_all()
         self._tell(ready.ref, "applied")
         log.info("policy: %d applied", ready.ref.number)
@@ -153,7 +166,7 @@ class PolicyKeeper:
             if self.active is None or (self._good and self._good.ref == self.active.ref):
                 return
             self._good = self.active
-            self._to_save.append(("good", self.active))
+            self._to_save["good"] = self.active
             self._changed.notify_all()
 
     def roll_back(self, reason: str) -> None:
@@ -168,8 +181,8 @@ class PolicyKeeper:
             good = self._good if self._good and self._good.ref.sha256 != bad.ref.sha256 else None
             self.active = good
             self.since_wall_ns = self._clock.wall_ns()
-            if good is not None:
-                self._to_save.append(("current", good))
+            self._failed[bad.ref.sha256] = reason
+            self._to_save["current"] = good
             self._changed.notify_all()
         log.warning(
             "policy: %d rolled back to %s: %s",
@@ -306,7 +319,7 @@ class PolicyKeeper:
         with self._client.stream("GET", url, headers=headers) as response:
             response.raise_for_status()
             with open(partial, "ab" if response.status_code == 206 else "wb") as file:
-                for block in response.iter_bytes(_READ_BYTES):
+                for block in response.iter_bytes():
                     self._check_current(announcement)
                     file.write(block)
                     if file.tell() > ref.size_bytes:
@@ -349,19 +362,25 @@ class PolicyKeeper:
 
     def _save_all(self) -> None:
         with self._changed:
-            newest = dict(self._to_save)
-            self._to_save.clear()
+            newest, self._to_save = self._to_save, {}
+            failed = _Failed(reasons=dict(self._failed))
         for slot, version in newest.items():
             try:
+                if version is None:
+                    (self._folder / f"{slot}.json").unlink(missing_ok=True)
+                    continue
                 # Weights first: a reference on disk always names weights that are there.
                 statefile.write_bytes(
                     self._folder / f"{version.ref.sha256}.safetensors", version.artifact
                 )
                 statefile.write_state(self._folder / f"{slot}.json", version.ref)
             except OSError as error:
-                log.error("policy: %d is not kept on disk: %s", version.ref.number, error)
+                log.error("policy: the %s version is not kept on disk: %s", slot, error)
         if newest:
-            self._drop_unused()
+            with contextlib.suppress(OSError):
+                if failed.reasons:
+                    statefile.write_state(self._folder / _FAILED_FILE, failed)
+                self._drop_unused()
 
     def _drop_unused(self) -> None:
         refs = [
