@@ -6,7 +6,7 @@ state. It sees no video, so every command says `frame_age_ms=0`.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ from fleet.protocol.control import Mode
 logger = logging.getLogger(__name__)
 
 # Anything that maps a task's name and the privileged state to an action, float32 (a,).
-Expert = Callable[[str, Sequence[float]], np.ndarray]
+Expert = Callable[[str, tuple[float, ...]], np.ndarray]
 
 # An unanswered request for a lease is given up after this.
 ANSWER_TIMEOUT_S = 2.0

@@ -83,7 +83,7 @@ async def _poll(socket: ClientConnection, desk: Desk) -> None:
 async def _listen(socket: ClientConnection, desk: Desk) -> None:
     async for data in socket:
         try:
-            message = decode_to_browser(data)
+            message = decode_to_browser(data if isinstance(data, str) else data.decode())
         except BadMessage as error:
             logger.warning("unreadable message: %s", error)
             continue
