@@ -29,6 +29,8 @@ def environment(options: argparse.Namespace, port: int, redis_url: str) -> dict[
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "osmesa"),
         "PYOPENGL_PLATFORM": os.environ.get("PYOPENGL_PLATFORM", "osmesa"),
         "SOP_SERVER": f"http://127.0.0.1:{port}",
+        # Celery's page about the superuser: workers take JSON from loopback only.
+        "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
     }
 
 
@@ -83,7 +85,9 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
     python = shlex.quote(sys.executable)
     var = shlex.quote(str(options.var))
     server = f"http://127.0.0.1:{port}"
-    worker = f"{python} -m celery --quiet -A sop_web worker --without-gossip"
+    # Niced: whatever is not in the way from a robot to a person yields, above all at the start,
+    # when every process imports at once. The learner nices itself further when it trains (ADR 7).
+    worker = f"nice -n 5 {python} -m celery --quiet -A sop_web worker --without-gossip"
     lines = {
         # No idle timeout: a quiet control link is not a broken one.
         "web": f"exec {python} -m daphne --bind 127.0.0.1 --port {port} --verbosity 0 "
@@ -91,12 +95,11 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
         "worker": kept_running(
             f"{worker} --without-mingle --queues default --hostname default@%h --concurrency 1"
         ),
-        # It nices itself when it trains: gradient steps take what the control loops leave (ADR 7).
         "learner": kept_running(
             f"{worker} --without-mingle --queues learner --hostname learner@%h "
             "--pool solo --concurrency 1"
         ),
-        "beat": f"exec {python} -m celery --quiet -A sop_web beat --pidfile=",
+        "beat": f"exec nice -n 5 {python} -m celery --quiet -A sop_web beat --pidfile=",
     }
     for number in range(1, options.robots + 1):
         config = f"{var}/robots/robot-{number}.json"

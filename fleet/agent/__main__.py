@@ -28,7 +28,8 @@ def main() -> int:
             level=config.log_level.upper(),
             format=f"%(asctime)s {config.robot} %(levelname)s %(message)s",
         )
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        for name in ("httpx", "OpenGL"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         config.secret()
         driver = build_driver(config)
     except BadConfig as error:

@@ -158,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--disagreement", type=float, default=defaults.disagreement)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("OpenGL").setLevel(logging.WARNING)
     try:
         operators = read_credentials(arguments.operators_file)[: arguments.count]
     except (OSError, ValueError) as error:
