@@ -1,6 +1,6 @@
 """The replay buffer: an index of frames in memory, their payload read when a frame is sampled.
 
-The index is numpy columns of 9 bytes a step, 4 more for a step that is a sample, and some 200
+The index is numpy columns of 9 bytes a step, 4 more for a step that is a sample, and some 300
 bytes an episode: far below 1 % of the payload (SOP, arXiv 2601.03044: frame metadata in memory,
 payload read lazily). Which steps are samples and which actions are targets is the learner's
 decision (`StepRules`), taken once when an episode is added. A derived quantity of later learners
