@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 SLOW_TICK_S = 1.0
+STOP_WITHIN_S = 5.0
 _state_json = msgspec.json.Decoder(m.RobotState)
 _fleet_json = msgspec.json.Decoder(m.FleetState)
 _answer_json = msgspec.json.Decoder(m.CommandAnswer)
@@ -66,26 +67,34 @@ class Hub:
         self.feeds = FeedDesk(self)
         self.ledger = Ledger(self)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._timers: list[asyncio.Task[Any]] = []
 
     # ---- life ------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, *, timers: bool = True) -> None:
         """Begin to listen to other processes and to let time pass."""
         self.bus.subscribe(
             events.ROBOTS, events.ANSWERS, events.POLICIES, events.STOPS, events.FLEET
         )
         self.bus.start()
         events.listen(self.from_thread)
-        self.spawn(self._every(TICK_S, self.tick))
-        self.spawn(self._every(SLOW_TICK_S, self.slow_tick))
+        if timers:
+            self._timers = [
+                self.spawn(self._every(TICK_S, self.tick)),
+                self.spawn(self._every(SLOW_TICK_S, self.slow_tick)),
+            ]
 
     async def stop(self) -> None:
-        """End all tasks of this hub."""
+        """End all tasks of this hub; writes that are under way get a moment to finish."""
         events.listen(None)
+        for timer in self._timers:
+            timer.cancel()
+        await self.bus.stop()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=STOP_WITHIN_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.bus.stop()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run slow work beside the sockets; a failure is logged."""
@@ -273,11 +282,18 @@ _live: Hub | None = None
 
 def live() -> Hub:
     """Return the hub of the running event loop, started on first use."""
-    global _live
     if _live is None or _live.loop is not asyncio.get_running_loop():
-        _live = Hub(redis_url=settings.REDIS_URL)
-        _live.start()
+        hub = use(Hub(redis_url=settings.REDIS_URL))
+        hub.start()
+        return hub
     return _live
+
+
+def use(hub: Hub) -> Hub:
+    """Make `hub` the one that new sockets of this process join."""
+    global _live
+    _live = hub
+    return hub
 
 
 def _offline_states() -> list[m.RobotState]:
