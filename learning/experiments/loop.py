@@ -39,6 +39,7 @@ from learning.experiments.analysis import (
 )
 from learning.experiments.control import train_control
 from learning.experiments.figures import plot_loop
+from learning.experiments.preparation import prepare_system
 from learning.experiments.rollouts import Wording, evaluate
 from learning.experiments.settings import BadSettings, Settings, read_settings
 from learning.experiments.stages import Stages, open_experiment, write_json
@@ -74,10 +75,20 @@ class Loop:
             # A fleet that was interrupted has learned something: it cannot be the base again.
             shutil.rmtree(var)
         s = self.settings
-        environment = {"SOP_POLICY": s.policy, "SOP_SEED": str(s.seed)}
+        say("preparing demonstrations, base policy and database")
+        prepare_system(
+            var,
+            kept=self.folder.parent / "kept",
+            robots=s.robots,
+            operators=s.operators,
+            policy=s.policy,
+            seed=s.seed,
+        )
         say(f"starting {s.robots} robots and {s.operators} operators in {var}")
+        base = self.folder.parent / "kept" / "base-state.safetensors"
+        chosen = ("--base", str(base)) if s.policy == "state" else ()
         with running_system(
-            var, robots=s.robots, operators=s.operators, environment=environment
+            var, robots=s.robots, operators=s.operators, arguments=chosen
         ) as system:
             say(f"live after {system.ready_s:.1f} s at {system.url}")
             samples = self._sample_until_the_end(system)

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from learning.models import Learner
 from learning.services.learners import seed_learner, start_learner
 from learning.services.policies import import_version
+from learning.services.recipes import DEFAULT_RECIPE
 
 BASE_POLICY = Path(settings.BASE_DIR) / "learning" / "assets" / "base_policy.safetensors"
 
@@ -23,15 +24,16 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--name", default="hg-dagger")
         parser.add_argument("--base", type=Path, default=BASE_POLICY)
+        parser.add_argument("--seed", type=int, default=0, help="of a new learner's draws")
         parser.add_argument("--start", action="store_true", help="let it train")
 
-    def handle(self, *, name: str, base: Path, start: bool, **_: Any) -> None:
+    def handle(self, *, name: str, base: Path, start: bool, seed: int, **_: Any) -> None:
         try:
             artifact = base.read_bytes()
         except OSError as error:
             raise CommandError(f"no base policy at {base}: {error.strerror}") from None
         existed = Learner.objects.filter(name=name).exists()
-        learner = seed_learner(name)
+        learner = seed_learner(name, {**DEFAULT_RECIPE, "seed": seed})
         version = import_version(learner, artifact=artifact, gate={"imported": base.name})
         if start and not existed:
             # Once only: a learner that somebody paused stays paused.

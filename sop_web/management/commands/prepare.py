@@ -18,6 +18,8 @@ class Command(BaseCommand):
         parser.add_argument("--tasks", default="", help="comma-separated; empty for the default")
         parser.add_argument("--base", type=Path, help="base policy; the shipped one by default")
 
+        parser.add_argument("--seed", type=int, default=0, help="of a new learner's draws")
+
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         call_command(
@@ -30,4 +32,4 @@ class Command(BaseCommand):
             insecure_demo_passwords=not settings.PRODUCTION,
         )
         base = {"base": options["base"]} if options["base"] else {}
-        call_command("seed_learner", start=True, **base)
+        call_command("seed_learner", start=True, seed=options["seed"], **base)

@@ -1,0 +1,100 @@
+"""What an experiment's system starts from: demonstrations, base policy, rows; before any clock.
+
+Demonstrations (and the base of a state policy) are the same whatever the experiment, so they are
+made once and kept beside the experiments; each system gets its own copy.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from fleet.protocol.simulation import TASKS
+from learning.experiments.system import ROOT
+
+
+def _run(arguments: list[str], *, var: Path) -> None:
+    environment = {
+        **os.environ,
+        "SOP_VAR": str(var),
+        "DJANGO_SETTINGS_MODULE": "sop_web.settings",
+        "OMP_NUM_THREADS": "1",
+    }
+    (var / "logs").mkdir(parents=True, exist_ok=True)
+    with (var / "logs" / "prepare.log").open("ab") as log:
+        subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=log, check=True
+        )
+
+
+def demonstrations(kept: Path, policy: str) -> Path:
+    """Return the folder of demonstrations for a kind of policy, made when they are not there."""
+    folder = kept / f"demonstrations-{policy}"
+    complete = kept / f"demonstrations-{policy}.complete"
+    if not complete.exists():
+        words = ["-m", "learning.experiments.demonstrations", "--out", str(folder)]
+        _run([*words, *(["--state"] if policy == "state" else [])], var=kept)
+        complete.touch()
+    return folder
+
+
+def state_base(kept: Path, shown: Path) -> Path:
+    """Return the artifact of the base state policy, trained when it is not there (a minute)."""
+    path = kept / "base-state.safetensors"
+    if path.exists():
+        return path
+    import torch
+
+    from fleet.protocol.simulation import robot_spec
+    from learning.core.policies.base import save_policy
+    from learning.experiments.training import (
+        Recipe,
+        Samples,
+        policy_config,
+        read_demonstrations,
+        train,
+    )
+
+    torch.set_num_threads(1)
+    samples = Samples(policy_config(robot_spec("state")))
+    for part in read_demonstrations(shown):
+        samples.add_part(part)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(save_policy(train(samples, Recipe(per_task=40))))
+    part.replace(path)
+    return path
+
+
+def prepare_system(
+    var: Path, *, kept: Path, robots: int, operators: int, policy: str, seed: int
+) -> None:
+    """Fill `var` so that a system started there begins at once and from the base.
+
+    Args:
+        var: The system's folder, empty or new.
+        kept: Where what experiments share is kept.
+        robots: How many simulated robots.
+        operators: How many scripted operators.
+        policy: "image" or "state".
+        seed: Of the learner's draws.
+
+    Raises:
+        subprocess.CalledProcessError: A step failed; the reason is on the error stream and in
+            `var`/logs.
+    """
+    shown = demonstrations(kept, policy)
+    shutil.copytree(shown, var / "demonstrations", dirs_exist_ok=True)
+    fleet = ["--robots", str(robots), "--operators", str(operators), "--seed", str(seed)]
+    base = ["--base", str(state_base(kept, shown))] if policy == "state" else []
+    _run(["manage.py", "prepare", *fleet, *base], var=var)
+    if policy == "state":
+        for path in (var / "robots").glob("*.json"):
+            config = json.loads(path.read_text())
+            config["options"] = {**config.get("options", {}), "observation": "state"}
+            path.write_text(json.dumps(config, indent=1) + "\n")
+    _run(["manage.py", "import_episodes", str(var / "demonstrations")], var=var)
+    # What `scripts/run.py` would otherwise make again.
+    names = "\n".join(task.name for task in TASKS)
+    (var / "demonstrations" / "imported.txt").write_text(names + "\n")
