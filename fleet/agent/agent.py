@@ -3,73 +3,28 @@
 import asyncio
 import logging
 import random
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from fleet.agent import statefile
-from fleet.agent.arbiter import Arbiter, Remembered
+from fleet.agent.arbiter import Arbiter
 from fleet.agent.clock import Clock, RealClock
 from fleet.agent.config import AgentConfig
+from fleet.agent.decisions import Remembered
 from fleet.agent.drivers.base import Driver
 from fleet.agent.episodes import Planner, Progress
 from fleet.agent.feeds import Feeds
-from fleet.agent.link import Link, Outbox
+from fleet.agent.link import Link
+from fleet.agent.outbox import Outbox
 from fleet.agent.policies import PolicyKeeper
 from fleet.agent.recorder import Recorder
 from fleet.agent.runtime import AGENT_VERSION, Runtime
+from fleet.agent.situation import Moment
 from fleet.agent.spool import Spool
 from fleet.agent.uploader import Uploader
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
 
 log = logging.getLogger(__name__)
-
-
-class StateWriter:
-    """Writes small state files in a thread of its own; the newest value of each file wins."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._due: dict[Path, Callable[[], None]] = {}
-        self._writing = False
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="state", daemon=True)
-        self._thread.start()
-
-    def put(self, path: Path, value: object) -> None:
-        """Write `value` to `path` soon; never waits."""
-        with self._changed:
-            self._due[path] = lambda: statefile.write_state(path, value)
-            self._changed.notify_all()
-
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until all is written; False when that takes longer."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._due and not self._writing, timeout_s)
-
-    def stop(self) -> None:
-        """Write what is due and end the thread."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        self._thread.join(5.0)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._due or self._stopping)
-                if not self._due:
-                    return
-                path = next(iter(self._due))
-                write, self._writing = self._due.pop(path), True
-            try:
-                write()
-            except OSError as error:
-                log.error("state: %s is not kept on disk: %s", path.name, error)
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
 
 
 class Agent:
@@ -86,7 +41,7 @@ class Agent:
         self._control_file = state / "control.json"
         self._assignment_file = state / "assignment.json"
         self._progress_file = state / "progress.json"
-        self._states = StateWriter()
+        self._states = statefile.StateWriter()
         self.outbox = Outbox()
         self.arbiter = Arbiter(
             driver.spec,
@@ -249,10 +204,10 @@ class Agent:
         self._states.put(self._assignment_file, assignment)
         log.info("assignment: %d tasks", len(assignment.tasks))
 
-    def _tell(self, build: Callable[[bool], m.Telemetry]) -> None:
+    def _tell(self, moment: Moment) -> None:
         request = self.outbox.feed
         if request.telemetry:
-            self.outbox.put_state("telemetry", build(request.privileged))
+            self.outbox.put_state("telemetry", moment.telemetry(privileged=request.privileged))
 
 
 def _remembered(path: Path) -> Remembered | None:

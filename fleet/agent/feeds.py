@@ -8,7 +8,7 @@ import simplejpeg
 
 from fleet.agent.clock import Clock
 from fleet.agent.drivers.base import Driver
-from fleet.agent.link import Outbox
+from fleet.agent.outbox import Outbox
 from fleet.protocol import messages as m
 
 log = logging.getLogger(__name__)

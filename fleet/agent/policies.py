@@ -13,26 +13,22 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
 import httpx
 import msgspec
-import numpy as np
 
 from fleet.agent import statefile
 from fleet.agent.clock import Clock
 from fleet.agent.drivers.base import Reading
 from fleet.agent.uploader import backoff_s
+from fleet.agent.weights import Rejected, Weights, try_policy
 from fleet.protocol import messages as m
 from fleet.protocol.episode import sha256_of
 from fleet.protocol.spec import PolicyRef, RobotSpec
-from learning.core.policies.base import MAX_ARTIFACT_BYTES, BadArtifact, Policy, load_policy
-from learning.core.types import Observation
+from learning.core.policies.base import BadArtifact, Policy, load_policy
 
 log = logging.getLogger(__name__)
 
-# A proposal may miss a limit by rounding.
-_RANGE_TOLERANCE = 1e-4
 _REJECTED_KEPT = 100
 _FAILED_FILE = "failed.json"
 
@@ -54,47 +50,6 @@ class ActivePolicy:
 
 class Superseded(Exception):
     """A newer announcement came while one was in progress."""
-
-
-class Rejected(Exception):
-    """The announced version must not run here; the message says why."""
-
-
-def try_policy(policy: Policy, spec: RobotSpec, reading: Reading | None, instruction: str) -> None:
-    """Run a policy once on a real observation (on zeros when there was none yet).
-
-    Raises:
-        Rejected: It does not fit the robot, or its actions are not finite or out of range.
-    """
-    config = policy.config
-    if config.action_dim != len(spec.action_names) or config.state_dim != len(spec.state_names):
-        raise Rejected(
-            f"it has {config.state_dim} state and {config.action_dim} action components, the robot "
-            f"{len(spec.state_names)} and {len(spec.action_names)}"
-        )
-    cameras = {camera.name: camera for camera in spec.cameras}
-    if missing := [name for name in config.cameras if name not in cameras]:
-        raise Rejected(f"the robot has no camera {missing[0]}")
-    state = np.zeros(config.state_dim, np.float32) if reading is None else reading.state
-    images = {} if reading is None else reading.images
-    shown = {
-        name: images.get(
-            name, np.zeros((cameras[name].height_px, cameras[name].width_px, 3), np.uint8)
-        )
-        for name in config.cameras
-    }
-    try:
-        chunk, _ = policy.act(Observation(images=shown, state=state, instruction=instruction))
-        actions = chunk.detach().numpy()
-    except Exception as error:
-        raise Rejected(f"it does not run: {error}") from None
-    if actions.shape != (config.horizon, config.action_dim):
-        raise Rejected(f"its chunk has shape {actions.shape}")
-    if not np.isfinite(actions).all():
-        raise Rejected("its actions are not finite")
-    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
-    if (actions < low - _RANGE_TOLERANCE).any() or (actions > high + _RANGE_TOLERANCE).any():
-        raise Rejected("its actions are outside the robot's limits")
 
 
 class PolicyKeeper:
@@ -120,8 +75,6 @@ class PolicyKeeper:
         self._folder = folder
         self._spec = spec
         self._clock = clock
-        self._server = server
-        self._token = token
         self._report = report
         folder.mkdir(parents=True, exist_ok=True)
         self._changed = threading.Condition()
@@ -135,7 +88,7 @@ class PolicyKeeper:
         self._failed = failed.reasons if failed else {}
         self._rejected.update(self._failed)
         self._stopping = False
-        self._client = httpx.Client(timeout=httpx.Timeout(30.0, connect=5.0))
+        self._weights = Weights(folder, server=server, token=token)
         self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
         self._rng = random.Random()
         self.active = self._load("current") or self._load("good")
@@ -198,11 +151,14 @@ class PolicyKeeper:
         """Take an announcement; the newest wins over one that is in progress or waiting."""
         ref = announcement.policy
         with self._changed:
-            if self.active is not None and self.active.ref.sha256 == ref.sha256:
+            active = self.active
+            if active is not None and active.ref.sha256 == ref.sha256:
                 # The server may change its mind while another version is on its way.
                 self._wanted = self._ready = None
-                if self.active.ref != ref:
-                    self.active = ActivePolicy(ref, self.active.policy, self.active.artifact)
+                if active.ref != ref:
+                    # The same weights under another number are another version: next episode.
+                    self._ready = ActivePolicy(ref, active.policy, active.artifact)
+                    self._tell(ref, "verified")
                 return
             for waiting in (self._wanted and self._wanted.policy, self._ready and self._ready.ref):
                 if waiting is not None and waiting.sha256 == ref.sha256:
@@ -227,7 +183,7 @@ class PolicyKeeper:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        self._client.close()
+        self._weights.close()
 
     def _run(self) -> None:
         while True:
@@ -279,61 +235,21 @@ class PolicyKeeper:
     def _artifact(self, announcement: m.PolicyAnnouncement) -> bytes:
         if announcement.weights is not None:
             return announcement.weights
-        ref = announcement.policy
-        if ref.size_bytes > MAX_ARTIFACT_BYTES:
-            raise Rejected(f"{ref.size_bytes} bytes are over the limit of {MAX_ARTIFACT_BYTES}")
-        partial = self._folder / f"{ref.sha256}.partial"
-        for other in self._folder.glob("*.partial"):
-            if other != partial:
-                other.unlink()
         failures = 0
         while True:
             try:
-                self._fetch(announcement, partial)
-                data = partial.read_bytes()
-                partial.unlink()
-                return data
+                return self._weights.fetch(
+                    announcement.policy, check=lambda: self._check_current(announcement)
+                )
             except (httpx.HTTPError, OSError) as error:
                 failures += 1
                 if failures == 1:
-                    log.warning("policy: %d is not fetched yet: %s", ref.number, error)
+                    log.warning("policy: %d not fetched yet: %s", announcement.policy.number, error)
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._gone(announcement), backoff_s(failures, self._rng)
                 )
             self._check_current(announcement)
-
-    def _fetch(self, announcement: m.PolicyAnnouncement, partial: Path) -> None:
-        """Download to `partial`, going on where an earlier attempt was cut."""
-        ref = announcement.policy
-        url = urljoin(self._server + "/", ref.url)
-        headers = {"Authorization": f"Bearer {self._token}"} if self._is_ours(url) else {}
-        have = partial.stat().st_size if partial.exists() else 0
-        if have >= ref.size_bytes:
-            if have == ref.size_bytes:
-                return
-            partial.unlink()
-            have = 0
-        if have:
-            headers |= {"Range": f"bytes={have}-", "If-Range": f'"{ref.sha256}"'}
-        with self._client.stream("GET", url, headers=headers) as response:
-            response.raise_for_status()
-            with open(partial, "ab" if response.status_code == 206 else "wb") as file:
-                for block in response.iter_bytes():
-                    self._check_current(announcement)
-                    file.write(block)
-                    if file.tell() > ref.size_bytes:
-                        break
-        size = partial.stat().st_size
-        if size < ref.size_bytes:
-            raise OSError(f"{size} of {ref.size_bytes} bytes came")
-        if size > ref.size_bytes:
-            partial.unlink()
-            raise Rejected(f"more than the announced {ref.size_bytes} bytes came")
-
-    def _is_ours(self, url: str) -> bool:
-        ours, theirs = urlsplit(self._server), urlsplit(url)
-        return (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc)
 
     def _gone(self, announcement: m.PolicyAnnouncement) -> bool:
         return self._stopping or self._wanted is not announcement

@@ -11,19 +11,20 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.agent.arbiter import Arbiter, Decision, View
+from fleet.agent.arbiter import Arbiter
 from fleet.agent.clock import Clock
 from fleet.agent.controllers import ChunkController
+from fleet.agent.decisions import Decision, View
 from fleet.agent.drivers.base import Driver, Reading
-from fleet.agent.episodes import EpisodePlan, Planner
+from fleet.agent.episodes import Planner
 from fleet.agent.loopstats import LoopMeter
 from fleet.agent.policies import PolicyKeeper
 from fleet.agent.recorder import EpisodeEnd, RecordedTick, Recorder
 from fleet.agent.safety import SafetyGate
+from fleet.agent.situation import PAUSE, Moment, Running, Situation
 from fleet.agent.spool import Spool
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
@@ -37,48 +38,15 @@ MAX_HOLD_RECORDED_S = 10.0
 RECENT_OUTCOMES = 20
 # Exceptions in a row before the loop gives up and lets its supervisor start it anew.
 MAX_FAILURES = 20
-_FAILURE_PAUSE_S = 0.5
+_FAILUREPAUSE_S = 0.5
 _MARKS: dict[m.Outcome, str] = {"success": "s", "failure": "f", "timeout": "t", "abort": "a"}
-
-
-@dataclass(slots=True)
-class _Running:
-    """The episode under way."""
-
-    uid: str
-    plan: EpisodePlan
-    policy_number: int
-    # Ticks of the episode that count towards its time, and those of them the policy drove.
-    active_ticks: int = 0
-    policy_ticks: int = 0
-    held_ticks: int = 0
-    ticks: int = 0
-    discarded_before: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What the loop is doing, as a value that other threads may read."""
-
-    episode: str = ""
-    task: str = ""
-    instruction: str = ""
-    purpose: m.Purpose = "train"
-    tick: int = 0
-    # Why no episode runs; empty while one does.
-    waiting: str = ""
-    # The pause between two episodes, as opposed to having nothing to do.
-    between_episodes: bool = False
-
-
-_PAUSE = Situation(waiting="the scene is put back", between_episodes=True)
 
 
 class Runtime:
     """Runs episodes, one after another, at the robot's rate.
 
     Args:
-        tell: Called every tick with a function that builds its telemetry.
+        tell: Called every tick with what telemetry is made of.
         rtt_ms: Returns the link's last round trip.
         counted: Called when an episode is counted, to keep the planner's progress on disk.
         scene_ready: Called once there is something to render.
@@ -95,7 +63,7 @@ class Runtime:
         policies: PolicyKeeper,
         recorder: Recorder,
         spool: Spool,
-        tell: Callable[[Callable[[bool], m.Telemetry]], None] = lambda build: None,
+        tell: Callable[[Moment], None] = lambda moment: None,
         rtt_ms: Callable[[], float] = lambda: 0.0,
         counted: Callable[[], None] = lambda: None,
         scene_ready: Callable[[], None] = lambda: None,
@@ -118,7 +86,7 @@ class Runtime:
         self.recent: deque[str] = deque(maxlen=RECENT_OUTCOMES)
         self.failed = False
         self._assignment: m.Assignment | None = None
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._controller: ChunkController | None = None
         self._policy_turn = -1
         self._may_begin_ns = clock.monotonic_ns()
@@ -194,7 +162,7 @@ class Runtime:
         self._arbiter.fail(f"the robot failed: {error}"[:400])
         if self._running is not None:
             self._end("abort", "robot")
-        self._clock.sleep_until(self._clock.monotonic_ns() + int(_FAILURE_PAUSE_S * 1e9))
+        self._clock.sleep_until(self._clock.monotonic_ns() + int(_FAILUREPAUSE_S * 1e9))
 
     def tick(self) -> bool:
         """Run one control period. False when it did slow work and deadlines start anew."""
@@ -218,7 +186,7 @@ class Runtime:
                 self.situation = Situation(waiting=waiting)
             return False
         if self._clock.monotonic_ns() < self._may_begin_ns:
-            self.situation = _PAUSE
+            self.situation = PAUSE
             return False
         return self._begin()
 
@@ -260,7 +228,7 @@ class Runtime:
         if self._controller is not None:
             self._controller.reset()
         active = self._policies.active
-        self._running = _Running(
+        self._running = Running(
             uid,
             plan,
             active.ref.number if active else -1,
@@ -287,7 +255,7 @@ class Runtime:
         self._situate(self._running)
         return True
 
-    def _situate(self, running: _Running) -> None:
+    def _situate(self, running: Running) -> None:
         self.situation = Situation(
             episode=running.uid,
             task=running.plan.task.name,
@@ -307,7 +275,7 @@ class Runtime:
 
     # ---- one step of an episode --------------------------------------------------------------
 
-    def _episode_tick(self, running: _Running) -> None:
+    def _episode_tick(self, running: Running) -> None:
         t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
         view = self._arbiter.begin_tick()
         spec, plan, controller = self._driver.spec, running.plan, self._controller
@@ -367,7 +335,7 @@ class Runtime:
             self._policies.roll_back(self._arbiter.reason)
             self._adopt_policy()
 
-    def _over(self, running: _Running, view: View, reading: Reading) -> bool:
+    def _over(self, running: Running, view: View, reading: Reading) -> bool:
         """End the episode when it is over; nothing is executed at that reading."""
         judged = self._arbiter.take_outcome()
         if judged is not None:
@@ -394,7 +362,7 @@ class Runtime:
         self._driver.apply(applied)
         return applied
 
-    def _count(self, running: _Running, decision: Decision) -> None:
+    def _count(self, running: Running, decision: Decision) -> None:
         if decision.mode in (Mode.HOLDING, Mode.STOPPED):
             running.held_ticks += 1
             return
@@ -421,9 +389,7 @@ class Runtime:
             self._policies.proved()
         reset_s = self._assignment.reset_s if self._assignment else 1.0
         self._may_begin_ns = self._clock.monotonic_ns() + int(reset_s * 1e9)
-        self.situation = _PAUSE
-
-    # ---- telemetry -------------------------------------------------------------------------
+        self.situation = PAUSE
 
     def _telemetry(
         self,
@@ -433,31 +399,15 @@ class Runtime:
         proposal: np.ndarray | None,
         doubt: float,
     ) -> None:
-        situation, seq = self.situation, self._telemetry_seq
+        moment = Moment(
+            self._telemetry_seq,
+            self._clock.wall_ns(),
+            self.situation,
+            view,
+            reading,
+            applied,
+            proposal,
+            doubt,
+        )
         self._telemetry_seq += 1
-        t_wall_ns = self._clock.wall_ns()
-
-        def build(privileged: bool) -> m.Telemetry:
-            return m.Telemetry(
-                seq=seq,
-                t_wall_ns=t_wall_ns,
-                mode=view.mode,
-                epoch=view.epoch,
-                tick=situation.tick,
-                state=tuple(reading.state.tolist()),
-                action=tuple(applied.tolist()),
-                policy_action=(
-                    tuple(proposal.tolist())
-                    if proposal is not None and np.isfinite(proposal).all()
-                    else ()
-                ),
-                # JSON has no NaN: not computed is sent as 0.
-                doubt=float(np.nan_to_num(doubt)),
-                episode=situation.episode,
-                task=situation.task,
-                purpose=situation.purpose,
-                privileged=reading.privileged if privileged else (),
-                reward=float(np.nan_to_num(reading.reward)),
-            )
-
-        self._tell(build)
+        self._tell(moment)

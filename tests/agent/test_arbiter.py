@@ -3,7 +3,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from fleet.agent.arbiter import Arbiter, Remembered
+from fleet.agent.arbiter import Arbiter
+from fleet.agent.decisions import Remembered
 from fleet.protocol import messages as m
 from fleet.protocol.control import (
     COMMAND_TTL_S,
