@@ -110,8 +110,10 @@ class MetaWorldDriver:
             self._close_feed()
             self._feed_task = name
         if size not in self._feed_cameras:
-            renderer = Camera(scene.model, width_px=width_px, height_px=height_px)
-            self._feed_cameras[size] = renderer
+            # Quick: making one holds the interpreter, and with it the control loop.
+            self._feed_cameras[size] = Camera(
+                scene.model, width_px=width_px, height_px=height_px, quick=True
+            )
         return self._feed_cameras[size].picture(self._copies[name], camera)
 
     def close(self) -> None:
