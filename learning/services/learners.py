@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # A round renews its lease every second or so; one that is silent this long is lost. Longer than
 # the longest single thing a round does between renewals (a checkpoint to a slow store).
-LEASE_TTL = timedelta(seconds=30)
+LEASE_TTL = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
