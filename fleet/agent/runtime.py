@@ -220,6 +220,7 @@ class Runtime:
             return False
         self._planner.began(plan)
         self._counted()
+        self.situation = PAUSE
         gc.collect()
         self._driver.reset(plan.task, seed=plan.seed, held_out=plan.purpose == "eval")
         self.gate.rest()
