@@ -76,7 +76,7 @@ class Loop:
             shutil.rmtree(var)
         s = self.settings
         say("preparing demonstrations, base policy and database")
-        prepare_system(
+        arguments = prepare_system(
             var,
             kept=self.folder.parent / "kept",
             robots=s.robots,
@@ -85,10 +85,8 @@ class Loop:
             seed=s.seed,
         )
         say(f"starting {s.robots} robots and {s.operators} operators in {var}")
-        base = self.folder.parent / "kept" / "base-state.safetensors"
-        chosen = ("--base", str(base)) if s.policy == "state" else ()
         with running_system(
-            var, robots=s.robots, operators=s.operators, arguments=chosen
+            var, robots=s.robots, operators=s.operators, arguments=arguments
         ) as system:
             say(f"live after {system.ready_s:.1f} s at {system.url}")
             samples = self._sample_until_the_end(system)

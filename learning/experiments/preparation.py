@@ -4,6 +4,7 @@ Demonstrations (and the base of a state policy) are the same whatever the experi
 made once and kept beside the experiments; each system gets its own copy.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fleet.protocol.simulation import TASKS
+import msgspec
+
+from fleet.protocol.simulation import (
+    BASE_LAYOUT,
+    LAYOUT_FROM_TOP,
+    TASKS,
+    ObservationKind,
+    robot_spec,
+)
 from learning.experiments.system import ROOT
 
 
@@ -29,10 +38,15 @@ def _run(arguments: list[str], *, var: Path) -> None:
         )
 
 
-def demonstrations(kept: Path, policy: str) -> Path:
-    """Return the folder of demonstrations for a kind of policy, made when they are not there."""
-    folder = kept / f"demonstrations-{policy}"
-    complete = kept / f"demonstrations-{policy}.complete"
+def demonstrations(kept: Path, policy: ObservationKind) -> Path:
+    """Return the folder of demonstrations for a kind of policy, made when they are not there.
+
+    Its name holds a digest of what they depend on: other tasks, slices or cameras make others.
+    """
+    decides = (TASKS, BASE_LAYOUT, LAYOUT_FROM_TOP, robot_spec(policy))
+    digest = hashlib.sha256(msgspec.json.encode(decides)).hexdigest()[:8]
+    folder = kept / f"demonstrations-{policy}-{digest}"
+    complete = folder.with_name(f"{folder.name}.complete")
     if not complete.exists():
         words = ["-m", "learning.experiments.demonstrations", "--out", str(folder)]
         _run([*words, *(["--state"] if policy == "state" else [])], var=kept)
@@ -40,14 +54,13 @@ def demonstrations(kept: Path, policy: str) -> Path:
     return folder
 
 
-def state_base(kept: Path, shown: Path) -> Path:
+def state_base(shown: Path) -> Path:
     """Return the artifact of the base state policy, trained when it is not there (a minute)."""
-    path = kept / "base-state.safetensors"
+    path = shown.with_name(f"{shown.name}.base.safetensors")
     if path.exists():
         return path
     import torch
 
-    from fleet.protocol.simulation import robot_spec
     from learning.core.policies.base import save_policy
     from learning.experiments.training import (
         Recipe,
@@ -68,8 +81,8 @@ def state_base(kept: Path, shown: Path) -> Path:
 
 
 def prepare_system(
-    var: Path, *, kept: Path, robots: int, operators: int, policy: str, seed: int
-) -> None:
+    var: Path, *, kept: Path, robots: int, operators: int, policy: ObservationKind, seed: int
+) -> tuple[str, ...]:
     """Fill `var` so that a system started there begins at once and from the base.
 
     Args:
@@ -80,6 +93,9 @@ def prepare_system(
         policy: "image" or "state".
         seed: Of the learner's draws.
 
+    Returns:
+        Options that `scripts/run.py` needs to find everything in place.
+
     Raises:
         subprocess.CalledProcessError: A step failed; the reason is on the error stream and in
             `var`/logs.
@@ -87,7 +103,7 @@ def prepare_system(
     shown = demonstrations(kept, policy)
     shutil.copytree(shown, var / "demonstrations", dirs_exist_ok=True)
     fleet = ["--robots", str(robots), "--operators", str(operators), "--seed", str(seed)]
-    base = ["--base", str(state_base(kept, shown))] if policy == "state" else []
+    base = ["--base", str(state_base(shown))] if policy == "state" else []
     _run(["manage.py", "prepare", *fleet, *base], var=var)
     if policy == "state":
         for path in (var / "robots").glob("*.json"):
@@ -98,3 +114,4 @@ def prepare_system(
     # What `scripts/run.py` would otherwise make again.
     names = "\n".join(task.name for task in TASKS)
     (var / "demonstrations" / "imported.txt").write_text(names + "\n")
+    return tuple(base)

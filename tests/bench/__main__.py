@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from learning.experiments.analysis import quantile
+from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, System, SystemFailed, running_system
 from tests.bench import chromium, deadman, efficiency, fleet, kills
@@ -207,7 +208,10 @@ def measure(var: Path, wanted: Callable[[str], bool]) -> list[Measure]:
     """Run every part that is wanted, one system after another."""
     found: list[Measure] = []
     working = ("loop_jitter_p99_ms", "episode_to_gradient_p50_s", "publish_transfer_p95_s")
-    say(f"first start, in {var}: prepares the database and the demonstrations")
+    say(f"preparing database and demonstrations in {var}")
+    kept = ROOT / "var" / "experiments" / "kept"
+    prepare_system(var, kept=kept, robots=ROBOTS, operators=SPARE + 1, policy="image", seed=0)
+    say("first start")
     with running_system(var, robots=ROBOTS, operators=OPERATORS) as system:
         if any(wanted(key) for key in working):
             found += at_work(system)
