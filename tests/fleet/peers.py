@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
+import pytest
 from channels.testing import WebsocketCommunicator
 from django.test import Client
 
@@ -71,10 +72,8 @@ class Peer:
         await self._socket.disconnect(timeout=WAIT_S)
 
     async def raw(self, data: str | bytes) -> None:
-        if isinstance(data, str):
-            await self._socket.send_to(text_data=data)
-        else:
-            await self._socket.send_to(bytes_data=data)
+        kind = "text" if isinstance(data, str) else "bytes"
+        await self._socket.send_input({"type": "websocket.receive", kind: data})
 
     def _decode(self, data: str | bytes) -> object:
         raise NotImplementedError
@@ -105,7 +104,9 @@ class Peer:
 
     async def quiet(self) -> bool:
         """Whether nothing comes; what is under way is given a moment."""
-        return await self._socket.receive_nothing(timeout=0.05)
+        if await self._socket.receive_nothing(timeout=0.05):
+            return True
+        pytest.fail(f"came: {await self.next()}")
 
 
 class RobotPeer(Peer):
@@ -127,6 +128,11 @@ class RobotPeer(Peer):
         await self.raw(codec.encode_link(message))
 
     async def hello(self, **fields: object) -> m.Welcome:
+        await self.greet(**fields)
+        return await self.until(m.Welcome)
+
+    async def greet(self, **fields: object) -> None:
+        """Say hello and wait for nothing: a stop may come before the welcome."""
         values = {
             "protocol": m.PROTOCOL_VERSION,
             "robot": self.robot,
@@ -138,7 +144,6 @@ class RobotPeer(Peer):
             "mode": self.mode,
         }
         await self.send(m.Hello(**values | fields))
-        return await self.until(m.Welcome)
 
     async def heartbeat(self, **fields: object) -> m.Heartbeat:
         self.seq += 1

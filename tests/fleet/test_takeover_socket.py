@@ -120,9 +120,7 @@ async def test_an_action_that_is_not_finite_never_reaches_the_robot(hub: Hub, ro
         answer = hub.takeovers.drive(link, drive(1, action=(value, 0.0)))
         assert answer is not None
         assert "not finite" in answer.answer.reason
-    await scripted.raw(
-        '{"type":"Drive","robot":"arm-01","epoch":1,"seq":1,"action":[1e999,0]}'
-    )
+    await scripted.raw('{"type":"Drive","robot":"arm-01","epoch":1,"seq":1,"action":[1e999,0]}')
     assert await scripted.until(m.Refused)
 
 
