@@ -37,6 +37,7 @@ Action = Annotated[
 FeedSize = Literal["thumbnail", "full"]
 Outcome = Literal["success", "failure", "timeout", "abort"]
 Purpose = Literal["train", "eval", "demonstration"]
+PolicyStatus = Literal["verified", "applied", "rejected", "rolled_back"]
 
 
 class CloseCode(IntEnum):
@@ -48,7 +49,8 @@ class CloseCode(IntEnum):
     TOO_LARGE = 4413
     OVERFLOW = 4429
     PROTOCOL_VERSION = 4426
-    GOING_AWAY = 1001
+    # Not 1001, which says the same: servers may send 1000 and 3000 to 4999 only.
+    GOING_AWAY = 4503
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -168,7 +170,7 @@ class PolicyReport(Message, frozen=True, kw_only=True):
 
     number: Count
     sha256: Sha256
-    status: Literal["verified", "applied", "rejected", "rolled_back"]
+    status: PolicyStatus
     t_wall_ns: int
     reason: Text = ""
 
