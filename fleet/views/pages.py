@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
 from fleet.exceptions import NotAllowed, Refusal, RobotUnknown
 from fleet.models import Operator, Role
@@ -106,12 +106,14 @@ def robot_policies(request: HttpRequest, operator: Operator, name: str) -> HttpR
     )
 
 
-@require_POST
-@operator_page(Role.OPERATOR)
+@require_http_methods(["GET", "POST"])
+@operator_page()
 def scripted(request: HttpRequest, operator: Operator) -> HttpResponse:
-    """Pause or resume every scripted operator; answers with the fragment."""
-    change_settings(scripted_paused=request.POST.get("paused") == "1")
-    if not request.htmx:
-        return redirect("fleet:fleet")
-    context = {"scripted": pages.scripted(), "may_drive": True}
+    """The scripted operators: a fragment. POST pauses or resumes all of them, for operators."""
+    if request.method == "POST":
+        require_role(operator, Role.OPERATOR)
+        change_settings(scripted_paused=request.POST.get("paused") == "1")
+        if not request.htmx:
+            return redirect("fleet:fleet")
+    context = {"scripted": pages.scripted(), "may_drive": operator.may(Role.OPERATOR)}
     return render(request, "fleet/_scripted.html", context)

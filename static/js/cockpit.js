@@ -35,6 +35,8 @@ let telemetry = null;
 let line = { episode: "", spans: [] };
 let commandMs = NaN;
 let asking = false;
+// Whether a state with our lease was seen: one from before the grant must not look like its end.
+let seen = false;
 
 const frameAgeMs = () => ages.get(front?.name)?.at(performance.now()) ?? Infinity;
 const mine = () => driver.epoch !== null;
@@ -46,9 +48,9 @@ function say(text, kind = "") {
   box.dataset.kind = kind;
 }
 
+// Not refused while the picture is stale: a takeover stops the policy, which may be what is needed.
 function takeOver() {
   if (mine() || asking || page.dataset.mayDrive !== "true") return;
-  if (frameAgeMs() > STALE_VIDEO_MS) return say("Driving is locked: the picture is stale.", "bad");
   asking = link.send({ type: "TakeOver", robot, t_client_ms: performance.now() });
   say(asking ? "Asked for the robot" : "No connection to the server.", asking ? "" : "bad");
 }
@@ -140,7 +142,8 @@ const on = (name, then) => document.body.addEventListener(name, (event) => then(
 on("sop:state", (next) => {
   if (next.robot !== robot) return;
   state = next;
-  if (mine() && (!next.lease || next.lease.epoch > driver.epoch)) {
+  seen ||= mine() && next.lease?.epoch === driver.epoch;
+  if (mine() && (next.lease ? next.lease.epoch > driver.epoch : seen)) {
     lose(next.lease ? `${holder(next, link.operator)} holds the robot now.` : "Your lease ended; the robot does not resume by itself.");
   }
   show();
@@ -152,7 +155,7 @@ on("sop:telemetry", (message) => {
 });
 on("sop:takeover", (message) => {
   if (message.robot !== robot) return;
-  asking = false;
+  asking = seen = false;
   if (!message.lease) return say(message.reason || "The robot is not free.", "bad");
   const gripper = spec.action_names.findIndex((name) => name.includes("gripper"));
   driver.grant(message.lease.epoch, gripper >= 0 && (telemetry?.action[gripper] ?? 0) > 0);
@@ -167,7 +170,9 @@ on("sop:answer", ({ robot: name, answer }) => {
     commandMs = Number.isNaN(commandMs) ? ms : commandMs + SMOOTHING * (ms - commandMs);
     page.dataset.accepted = String(Number(page.dataset.accepted ?? 0) + (answer.accepted ? 1 : 0));
   }
-  if (!answer.accepted) say(answer.reason || "The robot refused.", "bad");
+  if (answer.accepted) return;
+  if (answer.command === "LeaseGranted") lose("");
+  say(answer.reason || "The robot refused.", "bad");
 });
 on("sop:refused", (message) => {
   asking = false;

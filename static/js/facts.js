@@ -36,12 +36,17 @@ export function stateWords(state, you) {
   return { offline: "Offline", stale: "Stale", stopped: "Stopped", holding: "Holding", autonomous: "Autonomous" }[kind];
 }
 
+/** @param {object} state @returns {number} when its last heartbeat was sent, on the server's clock */
+export function heardMs(state) {
+  return (state.heartbeat.t_wall_ns + (state.heartbeat.clock_offset_ns ?? 0)) / 1e6;
+}
+
 /** @param {object} state @param {number} nowMs server clock @returns {string} why it does not act, or "" */
 export function why(state, nowMs) {
   const kind = condition(state);
   const beat = state.heartbeat;
   if (kind === "offline" || kind === "stale") {
-    return beat ? `last heard ${age(nowMs - state.t_wall_ns / 1e6)} ago` : "never connected";
+    return beat ? `last heard ${age(nowMs - heardMs(state))} ago` : "never connected";
   }
   if (kind === "stopped" || kind === "holding") return beat.reason || "waits for a person to resume it";
   return "";
@@ -96,10 +101,10 @@ export function facts(state, { you, nowMs, online }) {
     episode: beat.episode ? beat.episode.slice(0, 8) : "—",
     tick: beat.tick === undefined ? "—" : String(beat.tick),
     jitter: loop.jitter_p99_ms === undefined ? "—" : `${loop.jitter_p99_ms.toFixed(1)} ms`,
-    missed: loop.missed_ticks === undefined ? "—" : `${loop.missed_ticks} of ${loop.ticks}`,
+    missed: loop.missed_ticks === undefined ? "—" : `${loop.missed_ticks} of ${loop.ticks + loop.missed_ticks}`,
     spool: beat.spool_episodes === undefined ? "—" : `${count(beat.spool_episodes, "episode")}, ${size(beat.spool_bytes ?? 0)}`,
     uploadError: beat.upload_error ?? "",
-    heard: state.t_wall_ns ? age(nowMs - state.t_wall_ns / 1e6) : "—",
+    heard: state.heartbeat ? age(nowMs - heardMs(state)) : "—",
   };
 }
 

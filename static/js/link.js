@@ -6,6 +6,7 @@
 //   sop:takeover   TakeoverAnswer
 //   sop:answer     CommandAnswer
 //   sop:refused    Refused
+//   sop:fleet      FleetState              what holds for the whole fleet
 //   fleet:<robot>  RobotState              something other than a tick changed: fragments reload
 //   fleet:changed                          the same, of any robot
 //
@@ -92,6 +93,9 @@ export class Link {
         break;
       case "CommandAnswer":
         this.emit("sop:answer", message);
+        break;
+      case "FleetState":
+        this.emit("sop:fleet", message);
         break;
       case "Refused":
         this.emit("sop:refused", message);

@@ -54,6 +54,10 @@ class Site:
         done = subprocess.run(command, env=self.env, cwd=ROOT, capture_output=True, check=False)
         assert done.returncode == 0, f"{arguments}: {done.stderr.decode()[-2000:]}"
 
+    def run(self, code: str) -> None:
+        """Run Python in a process of the system, where the ORM works."""
+        self.manage("shell", "--no-imports", "-c", code)
+
     def start(self, name: str, *arguments: str) -> None:
         with (self.var / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(

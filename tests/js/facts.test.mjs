@@ -13,7 +13,8 @@ function state(more = {}, beat = {}) {
     stop_pending: false,
     heartbeat: {
       mode: "autonomous", purpose: "train", task: "shelf-place", instruction: "put the block on the shelf",
-      policy: { number: 5 }, recent: "sftsa", rtt_ms: 12, tick: 87, episode: "6f3a0000-aaaa", spool_episodes: 1,
+      policy: { number: 5 }, t_wall_ns: 1_000_000 * 1e6, clock_offset_ns: 0,
+      recent: "sftsa", rtt_ms: 12, tick: 87, episode: "6f3a0000-aaaa", spool_episodes: 1,
       spool_bytes: 2048, loop: { ticks: 20, missed_ticks: 0, jitter_p99_ms: 1.25 }, reason: "", ...beat,
     },
     ...more,
