@@ -127,8 +127,14 @@ class Socket:
 
     async def _write(self) -> None:
         while True:
-            item = await self.outbox.get()
-            await self._send(self.frame(item))
+            frame = self.frame(await self.outbox.get())
+            try:
+                await self._send(frame)
+            except Exception as error:
+                # Its connection is gone before the server said so: nothing is left to do for it.
+                log.info("a peer went away: %s", error)
+                self._closing.cancel()
+                return
 
     def frame(self, item: Any) -> dict[str, Any]:
         """Return an item of the outbox as an ASGI event: JSON here."""
