@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from learning.experiments.analysis import quantile
@@ -27,10 +28,20 @@ ROBOTS = 4
 OPERATORS = 2
 # Operators that no process uses: the benchmark's own clients.
 SPARE = OPERATORS
-WATCH_S = 120.0
-PRESSES = 120
-CUTS = 120
-KILLS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured."""
+
+    watch_s: float = 120.0
+    presses: int = 120
+    cuts: int = 120
+    kills: int = 100
+
+
+# To see that everything can be measured, not to measure it.
+QUICK = Extent(watch_s=30.0, presses=10, cuts=12, kills=8)
 
 
 def say(text: str) -> None:
@@ -38,11 +49,11 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def at_work(system: System) -> list[Measure]:
+def at_work(system: System, extent: Extent) -> list[Measure]:
     """Measure the fleet while it works: four robots rendering and watched, a learner learning."""
-    say(f"watching the fleet for {WATCH_S:.0f} s")
+    say(f"watching the fleet for {extent.watch_s:.0f} s")
     since = fleet.now_stamp()
-    window = asyncio.run(fleet.watch(system.url, system.operator_token(), seconds_=WATCH_S))
+    window = asyncio.run(fleet.watch(system.url, system.operator_token(), seconds_=extent.watch_s))
     ledger = system.ledger
     lateness = fleet.lateness_ms(ledger, system.var / "store", since)
     gradient = fleet.episode_to_gradient_s(ledger, since)
@@ -90,15 +101,15 @@ def at_work(system: System) -> list[Measure]:
     ]
 
 
-def cuts(system: System) -> list[Measure]:
+def cuts(system: System, extent: Extent) -> list[Measure]:
     """Measure the dead-man's time."""
-    say(f"cutting {CUTS} connections")
+    say(f"cutting {extent.cuts} connections")
     stops, lost = asyncio.run(
         deadman.measure(
             system.url,
             token=system.operator_token(SPARE),
             robots=list(system.robots),
-            cuts=CUTS,
+            cuts=extent.cuts,
             budget_s=120,
         )
     )
@@ -115,16 +126,16 @@ def cuts(system: System) -> list[Measure]:
     ]
 
 
-def keys(system: System) -> list[Measure]:
+def keys(system: System, extent: Extent) -> list[Measure]:
     """Measure driving from a real browser."""
-    say(f"pressing {PRESSES} keys in Chromium")
+    say(f"pressing {extent.presses} keys in Chromium")
     name, password = system.login("operator")
     latencies, lost = chromium.measure(
         system.url,
         name=name,
         password=password,
         robot=next(iter(system.robots)),
-        presses=PRESSES,
+        presses=extent.presses,
         budget_s=120,
     )
     return [
@@ -154,16 +165,16 @@ def ready(system: System) -> list[Measure]:
     ]
 
 
-def killed(system: System) -> list[Measure]:
+def killed(system: System, extent: Extent) -> list[Measure]:
     """Kill agents in the middle of episodes and look for halves of episodes in the index."""
-    say(f"killing {KILLS} agents in the middle of episodes")
+    say(f"killing {extent.kills} agents in the middle of episodes")
     uids, drained = asyncio.run(
         kills.measure(
             system.url,
             token=system.operator_token(SPARE),
             var=system.var,
             robots=list(system.robots),
-            kills=KILLS,
+            kills=extent.kills,
             budget_s=240,
         )
     )
@@ -204,7 +215,7 @@ def mixed(system: System) -> list[Measure]:
     ]
 
 
-def measure(var: Path, wanted: Callable[[str], bool]) -> list[Measure]:
+def measure(var: Path, wanted: Callable[[str], bool], extent: Extent) -> list[Measure]:
     """Run every part that is wanted, one system after another."""
     found: list[Measure] = []
     working = ("loop_jitter_p99_ms", "episode_to_gradient_p50_s", "publish_transfer_p95_s")
@@ -214,20 +225,20 @@ def measure(var: Path, wanted: Callable[[str], bool]) -> list[Measure]:
     say("first start")
     with running_system(var, robots=ROBOTS, operators=OPERATORS) as system:
         if any(wanted(key) for key in working):
-            found += at_work(system)
+            found += at_work(system, extent)
     say("second start")
     # Room for the benchmark's own operators: the scripted ones would fight it for the robots.
     with running_system(var, robots=ROBOTS, operators=0) as system:
         found += ready(system)
         if wanted("deadman_max_ms"):
-            found += cuts(system)
+            found += cuts(system, extent)
         if wanted("command_p95_ms"):
-            found += keys(system)
+            found += keys(system, extent)
         found += mixed(system)
     if wanted("partial_episodes"):
         say("third start, without robots")
         with running_system(var, robots=0, operators=0) as system:
-            found += killed(system)
+            found += killed(system, extent)
     if wanted("learner_efficiency"):
         say("rounds against a bare loop")
         found += efficiency.measure(var)
@@ -238,6 +249,7 @@ def main() -> int:
     """Measure and report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", default="", help="comma-separated keys")
+    parser.add_argument("--quick", action="store_true", help="a few of each: a trial run")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench.json")
     arguments = parser.parse_args()
     only = {key.strip() for key in arguments.only.split(",") if key.strip()}
@@ -247,7 +259,8 @@ def main() -> int:
     described = machine()
     var = Path(tempfile.mkdtemp(prefix="sop-bench-"))
     try:
-        measures = measure(var, lambda key: not only or key in only)
+        extent = QUICK if arguments.quick else Extent()
+        measures = measure(var, lambda key: not only or key in only, extent)
     except KeyboardInterrupt:
         return 130
     except SystemFailed as error:
