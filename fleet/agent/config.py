@@ -93,4 +93,5 @@ def build_driver(config: AgentConfig) -> Driver:
         factory = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadConfig(f"driver {config.driver!r} cannot be loaded: {error}") from None
-    return factory(**config.options)
+    driver: Driver = factory(**config.options)
+    return driver

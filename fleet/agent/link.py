@@ -28,6 +28,18 @@ log = logging.getLogger(__name__)
 SILENCE_S = 5.0
 # Wait before trying again when the server says no: a person must act first.
 REFUSED_BACKOFF_S = 15.0
+_A_PERSON_MUST_ACT = frozenset(m.CloseCode) - {m.CloseCode.GOING_AWAY, m.CloseCode.OVERFLOW}
+# A connection that lasted this long was a good one: the next failure is the first again.
+SETTLED_S = 5.0
+_REFUSALS = frozenset(
+    (
+        m.CloseCode.UNAUTHENTICATED,
+        m.CloseCode.FORBIDDEN,
+        m.CloseCode.PROTOCOL_VERSION,
+        # Another agent uses this robot's name and token; two must not take turns.
+        m.CloseCode.REPLACED,
+    )
+)
 _CLOCK_SAMPLES = 10
 
 
@@ -95,6 +107,7 @@ class Link:
         self._thread = threading.Thread(target=self._main, name="link", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._stopping = threading.Event()
         self._heard_ns = 0
 
     def start(self) -> None:
@@ -103,6 +116,7 @@ class Link:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Close the link and end the thread."""
+        self._stopping.set()
         if self._loop is not None and self._stop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -113,9 +127,12 @@ class Link:
         asyncio.run(self._keep())
 
     async def _keep(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._stopping.is_set():
+            return
         failures, rng = 0, random.Random()
-        while not self._stop.is_set():
+        while not stop.is_set():
             wait_s = 0.0
             try:
                 async with connect(
@@ -127,10 +144,10 @@ class Link:
                     close_timeout=1,
                     ping_interval=None,
                 ) as socket:
-                    failures = 0
-                    await self._serve(socket)
+                    begun_ns = self._clock.monotonic_ns()
+                    await self._serve(socket, stop)
                     reason = f"closed ({socket.close_code} {socket.close_reason})"
-                    if socket.close_code and socket.close_code >= 4000:
+                    if socket.close_code in _A_PERSON_MUST_ACT:
                         wait_s = REFUSED_BACKOFF_S
             except websockets.InvalidStatus as error:
                 reason = f"the server answered {error.response.status_code}"
@@ -144,9 +161,9 @@ class Link:
                 log.warning("link: down, %s", reason)
             wait_s = max(wait_s, min(5.0, backoff_s(failures, rng)))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), wait_s)
+                await asyncio.wait_for(stop.wait(), wait_s)
 
-    async def _serve(self, socket: ClientConnection) -> None:
+    async def _serve(self, socket: ClientConnection, stop: asyncio.Event) -> None:
         wake = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -165,7 +182,7 @@ class Link:
                     self._read(socket),
                     self._write(socket, wake),
                     self._beat(),
-                    self._stop.wait(),
+                    stop.wait(),
                 )
             ]
             done, pending = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)

@@ -160,9 +160,12 @@ class PolicyKeeper:
                     self._ready = ActivePolicy(ref, active.policy, active.artifact)
                     self._tell(ref, "verified")
                 return
-            for waiting in (self._wanted and self._wanted.policy, self._ready and self._ready.ref):
-                if waiting is not None and waiting.sha256 == ref.sha256:
-                    return
+            waiting = (
+                self._wanted.policy if self._wanted else None,
+                self._ready.ref if self._ready else None,
+            )
+            if ref in waiting:
+                return
             refusal = self._rejected.get(ref.sha256)
             if refusal is None:
                 self._wanted = announcement
@@ -263,7 +266,7 @@ class PolicyKeeper:
         if len(self._rejected) > _REJECTED_KEPT:
             self._rejected.pop(next(iter(self._rejected)))
 
-    def _tell(self, ref: PolicyRef, status: str, reason: str = "") -> None:
+    def _tell(self, ref: PolicyRef, status: m.PolicyStatus, reason: str = "") -> None:
         self._report(
             m.PolicyReport(
                 number=ref.number,

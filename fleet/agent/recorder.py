@@ -73,12 +73,12 @@ class EpisodeWriter:
 
     def add(self, tick: RecordedTick) -> None:
         """Take one tick. Raises OSError when the disk does not take a part."""
-        driven = tick.mode in (Mode.HANDOVER, Mode.TAKEOVER) and tick.lease is not None
-        if self._open and (not driven or tick.lease.epoch != self._open[1].epoch):
+        lease = tick.lease if tick.mode in (Mode.HANDOVER, Mode.TAKEOVER) else None
+        if self._open and (lease is None or lease.epoch != self._open[1].epoch):
             self._close_span()
-        if driven and self._open is None:
+        if lease is not None and self._open is None:
             self._flag_before_takeover()
-            self._open = (self._steps, tick.lease, tick.step.doubt)
+            self._open = (self._steps, lease, tick.step.doubt)
         jpegs = {
             camera: simplejpeg.encode_jpeg(
                 np.ascontiguousarray(image), quality=JPEG_QUALITY, colorspace="RGB"
@@ -87,7 +87,7 @@ class EpisodeWriter:
         }
         self._pending.append(replace(tick.step, step=self._steps, images=jpegs))
         self._steps += 1
-        if driven:
+        if lease is not None:
             self._rtts_ms.append(tick.rtt_ms)
             self._dead_man_ticks += tick.dead_man
             if np.isfinite(tick.step.command_age_ms):

@@ -280,23 +280,22 @@ class Runtime:
         t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
         view = self._arbiter.begin_tick()
         spec, plan, controller = self._driver.spec, running.plan, self._controller
-        proposes = controller is not None and view.mode in (
-            Mode.AUTONOMOUS,
-            Mode.HANDOVER,
-            Mode.TAKEOVER,
-        )
+        if view.mode in (Mode.HOLDING, Mode.STOPPED):
+            controller = None
         if controller is not None and view.policy_turn != self._policy_turn:
             # The policy got the robot back: what it planned before is of another situation.
             self._policy_turn = view.policy_turn
             controller.reset()
-        images = running.ticks % spec.image_every == 0 or (proposes and controller.wants_image)
+        images = running.ticks % spec.image_every == 0 or (
+            controller is not None and controller.wants_image
+        )
         reading = self._driver.read(images=images)
         if images:
             self._policies.last_seen = (reading, plan.instruction)
         if self._over(running, view, reading):
             return
         proposal, doubt, chunk_index = None, float("nan"), -1
-        if proposes:
+        if controller is not None:
             proposal, doubt, chunk_index = controller.propose(reading, plan.instruction)
         decision = self._arbiter.decide(view, proposal)
         applied = self._apply(decision)

@@ -59,7 +59,8 @@ class Moment:
     def telemetry(self, *, privileged: bool) -> m.Telemetry:
         """Return the message; JSON has no NaN, so what was not computed is 0 or empty."""
         proposal = self.proposal
-        proposed = proposal is not None and bool(np.isfinite(proposal).all())
+        if proposal is not None and not np.isfinite(proposal).all():
+            proposal = None
         return m.Telemetry(
             seq=self.seq,
             t_wall_ns=self.t_wall_ns,
@@ -68,7 +69,7 @@ class Moment:
             tick=self.situation.tick,
             state=tuple(self.reading.state.tolist()),
             action=tuple(self.applied.tolist()),
-            policy_action=tuple(proposal.tolist()) if proposed else (),
+            policy_action=() if proposal is None else tuple(proposal.tolist()),
             doubt=float(np.nan_to_num(self.doubt)),
             episode=self.situation.episode,
             task=self.situation.task,

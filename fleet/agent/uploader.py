@@ -43,7 +43,7 @@ class TryAgain(Exception):
 
 def backoff_s(failures: int, rng: random.Random) -> float:
     """Return how long to wait after `failures` failures in a row: exponential, with full jitter."""
-    ceiling = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 20))
+    ceiling = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 20))
     return ceiling * rng.uniform(0.5, 1.0)
 
 
@@ -160,9 +160,16 @@ class Uploader:
         except msgspec.DecodeError as error:
             raise TryAgain(f"the server's cursor is no cursor: {error}") from None
 
-    def _request(self, method: str, path: str, **arguments) -> httpx.Response:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
         try:
-            response = self._client.request(method, path, **arguments)
+            response = self._client.request(method, path, content=content, headers=headers)
         except (httpx.HTTPError, OSError) as error:
             raise TryAgain(f"{type(error).__name__}: {error}") from None
         if response.is_success:
