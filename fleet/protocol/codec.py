@@ -1,6 +1,6 @@
 """Encode and decode messages: msgpack to robots, JSON to browsers, header and JPEG to viewers."""
 
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -11,13 +11,20 @@ class BadMessage(ValueError):
     """A peer's message that is too large, malformed, or of an unknown type."""
 
 
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Decoder(Protocol[T_co]):
+    def decode(self, data: Any, /) -> T_co: ...
+
+
 _msgpack = msgspec.msgpack.Encoder()
 _json = msgspec.json.Encoder()
-_from_robot = msgspec.msgpack.Decoder(m.FromRobot)
-_to_robot = msgspec.msgpack.Decoder(m.ToRobot)
-_from_browser = msgspec.json.Decoder(m.FromBrowser)
-_from_viewer = msgspec.json.Decoder(m.FromViewer)
-_to_browser = msgspec.json.Decoder(m.ToBrowser)
+_from_robot: _Decoder[m.FromRobot] = msgspec.msgpack.Decoder(m.FromRobot)
+_to_robot: _Decoder[m.ToRobot] = msgspec.msgpack.Decoder(m.ToRobot)
+_from_browser: _Decoder[m.FromBrowser] = msgspec.json.Decoder(m.FromBrowser)
+_from_viewer: _Decoder[m.FromViewer] = msgspec.json.Decoder(m.FromViewer)
+_to_browser: _Decoder[m.ToBrowser] = msgspec.json.Decoder(m.ToBrowser)
 
 
 def encode_link(message: m.Message) -> bytes:
@@ -30,7 +37,7 @@ def encode_text(message: m.Message) -> str:
     return _json.encode(message).decode()
 
 
-def _decode(decoder: Any, data: bytes | str, limit_bytes: int) -> Any:
+def _decode(decoder: _Decoder[T_co], data: bytes | str, limit_bytes: int) -> T_co:
     if len(data) > limit_bytes:
         raise BadMessage(f"message of {len(data)} bytes is over the limit of {limit_bytes}")
     try:

@@ -243,11 +243,12 @@ class Part:
         column = self.table[name].combine_chunks()
         if pa.types.is_fixed_size_list(column.type):
             return np.asarray(column.flatten()).reshape(len(column), column.type.list_size)
-        return column.to_numpy(zero_copy_only=False)
+        return np.asarray(column.to_numpy(zero_copy_only=False))
 
     def image(self, camera: str, row: int) -> bytes | None:
         """Return the JPEG of `camera` at `row`, or None on a tick without an image."""
-        return self.table[f"image.{camera}"][row].as_py()
+        jpeg: bytes | None = self.table[f"image.{camera}"][row].as_py()
+        return jpeg
 
 
 class _PartMetadata(msgspec.Struct, frozen=True):
