@@ -22,7 +22,7 @@ from learning import blobs
 from learning.exceptions import BlobMissing
 from learning.models import Episode
 from learning.models.episodes import Purpose
-from learning.selectors.episodes import closed_after, trainable_after
+from learning.selectors.episodes import closed_after, last_closed_seq, trainable_after
 from learning.services.learners import Claim, hold
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Indexer:
         self.offline_episodes = 0
         self._config = config
         self._pk: dict[str, int] = {}
+        # The newest closed episode when everything up to it was last read.
+        self._newest = 0
 
     def poll(self, *, upto: int | None = None, limit: int = PAGE) -> int:
         """Index what closed since, in order, at most `limit` episodes; return how many it read.
@@ -62,6 +64,10 @@ class Indexer:
         Raises:
             StoreUnavailable: The rest is read at the next poll.
         """
+        # One row by its key: most polls find nothing, and each costs a gradient step its time.
+        newest = last_closed_seq()
+        if newest == self._newest:
+            return 0
         episodes = trainable_after(self.cursor)
         if upto is not None:
             episodes = episodes.filter(closed_seq__lte=upto)
@@ -69,6 +75,8 @@ class Indexer:
         for episode in found:
             self._add(episode)
             self.cursor = episode.closed_seq
+        if upto is None and len(found) < limit:
+            self._newest = newest
         return len(found)
 
     def _add(self, episode: Episode) -> None:

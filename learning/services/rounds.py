@@ -108,8 +108,8 @@ class _Run:
         return self.trainer.step_number - self.first_step
 
     def _poll(self) -> None:
-        learner = Learner.objects.only("state").get(pk=self.claim.learner_id)
-        if learner.state != Learner.State.RUNNING:
+        state = Learner.objects.values_list("state", flat=True).get(pk=self.claim.learner_id)
+        if state != Learner.State.RUNNING:
             self.running, self.note = False, "paused"
             return
         try:

@@ -104,13 +104,18 @@ def test_large_weights_are_streamed_in_chunks(robot, client, monkeypatch):
 @pytest.mark.django_db(transaction=True)
 async def test_large_weights_are_streamed_under_asgi_too(robot, async_client, monkeypatch):
     from asgiref.sync import sync_to_async
+    from django.db import connection
 
     from learning.api import policies
 
     monkeypatch.setattr(policies, "CHUNK_BYTES", 100)
 
     def publish():
-        return import_version(Learner.objects.create(name="l"), artifact=CONTENT, gate={})
+        try:
+            return import_version(Learner.objects.create(name="l"), artifact=CONTENT, gate={})
+        finally:
+            # This thread's own; left open it keeps PostgreSQL from dropping the database.
+            connection.close()
 
     version = await sync_to_async(publish)()
     response = await async_client.get(
