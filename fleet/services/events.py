@@ -25,6 +25,7 @@ ROBOTS = "sop:robots"
 ANSWERS = "sop:answers"
 POLICIES = "sop:policies"
 STOPS = "sop:stops"
+LINKS = "sop:links"
 FLEET = "sop:fleet"
 
 
@@ -41,6 +42,13 @@ class StopRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: m.Stop
     robots: Annotated[tuple[Name, ...], Meta(max_length=m.MAX_ROBOTS_PER_MESSAGE)] = ()
     every: bool = False
+
+
+class LinkTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """On LINKS: a robot connected to this process; whoever else has a socket of it closes that."""
+
+    robot: Name
+    process: Text
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):

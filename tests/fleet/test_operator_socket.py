@@ -187,7 +187,7 @@ async def test_the_fleets_settings_follow_the_snapshot_and_their_changes(hub, sc
     assert (await scripted.until(m.FleetState, lambda s: s.scripted_paused)).paused is False
 
 
-# ---- rubbish --------------------------------------------------------------------------------------
+# ---- rubbish -------------------------------------------------------------------------------------
 
 RUBBISH = [
     "",
@@ -253,7 +253,7 @@ def test_no_bytes_of_a_robot_raise_anything_but_a_refusal(data: bytes):
     assert msgspec.msgpack.decode(data)["type"]
 
 
-# ---- snapshot == events -----------------------------------------------------------------------------
+# ---- snapshot == events --------------------------------------------------------------------------
 
 
 class Page:

@@ -166,5 +166,5 @@ async def test_the_copy_of_a_stop_that_comes_back_through_redis_is_no_new_stop(
     hub.stops.apply(events.StopRequest(stop=stop, every=True))
     assert hub.stops.pending("arm-01") is None
     payload = msgspec.msgpack.encode(events.StopRequest(stop=stop, every=True))
-    hub._on_bus(events.STOPS, payload)
+    hub.exchange.received(events.STOPS, payload)
     assert await robot.quiet()

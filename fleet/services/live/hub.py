@@ -1,11 +1,11 @@
 """The live links of one web process, joined: robots, operators, viewers, and the other processes.
 
 One hub an event loop. Its parts each own one thing: `States` what is shown, `Takeovers` who holds
-what, `Stops` which stops are under way, `Feeds` who sees what, `Ledger` what becomes rows.
+what, `PendingStops` which stops are under way, `FeedDesk` who sees what, `Ledger` what becomes
+rows, `Exchange` what other processes say.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -20,7 +20,7 @@ from fleet.protocol import codec
 from fleet.protocol import messages as m
 from fleet.services import events
 from fleet.services.live.answers import Answers
-from fleet.services.live.bus import Bus
+from fleet.services.live.exchange import Exchange
 from fleet.services.live.feed_desk import FeedDesk
 from fleet.services.live.ledger import Ledger
 from fleet.services.live.links import OperatorLink, RobotLink, watches
@@ -35,15 +35,10 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 SLOW_TICK_S = 1.0
 STOP_WITHIN_S = 5.0
-_state_json = msgspec.json.Decoder(m.RobotState)
-_fleet_json = msgspec.json.Decoder(m.FleetState)
-_answer_json = msgspec.json.Decoder(m.CommandAnswer)
-_policies = msgspec.msgpack.Decoder(events.PolicyForRobots)
-_stops = msgspec.msgpack.Decoder(events.StopRequest)
 
 
 class Hub:
-    """Everything live in this process. Not thread-safe, except `from_thread`."""
+    """Everything live in this process. Not thread-safe."""
 
     def __init__(
         self,
@@ -59,7 +54,8 @@ class Hub:
         self.links: dict[str, RobotLink] = {}
         self._link_heard: dict[RobotLink, float] = {}
         self.operators: set[OperatorLink] = set()
-        self.bus = Bus(redis_url, self._on_bus)
+        self.exchange = Exchange(self, redis_url)
+        self.bus = self.exchange.bus
         self.states = States(self._state_changed, wall_ns=wall_ns, monotonic=monotonic)
         self.answers = Answers(monotonic)
         self.takeovers = Takeovers(self)
@@ -73,11 +69,7 @@ class Hub:
 
     def start(self, *, timers: bool = True) -> None:
         """Begin to listen to other processes and to let time pass."""
-        self.bus.subscribe(
-            events.ROBOTS, events.ANSWERS, events.POLICIES, events.STOPS, events.FLEET
-        )
-        self.bus.start()
-        events.listen(self.from_thread)
+        self.exchange.start()
         if timers:
             self._timers = [
                 self.spawn(self._every(TICK_S, self.tick)),
@@ -86,10 +78,9 @@ class Hub:
 
     async def stop(self) -> None:
         """End all tasks of this hub; writes that are under way get a moment to finish."""
-        events.listen(None)
         for timer in self._timers:
             timer.cancel()
-        await self.bus.stop()
+        await self.exchange.stop()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=STOP_WITHIN_S)
         for task in list(self._tasks):
@@ -141,6 +132,8 @@ class Hub:
             old.close(m.CloseCode.REPLACED)
         self.links[link.robot] = link
         self.bus.subscribe(events.commands_of(link.robot), events.demand_of(link.robot))
+        taken = events.LinkTaken(robot=link.robot, process=self.process)
+        self.bus.publish_command(events.LINKS, msgspec.msgpack.encode(taken))
         self.states.heard(link.robot)
         self.ledger.forget(link.robot)
         self.stops.robot_attached(link.robot)
@@ -164,8 +157,19 @@ class Hub:
         if self.links.get(link.robot) is not link:
             return
         self.states.change(link.robot, connection="stale")
-        del self.links[link.robot]
-        self.bus.unsubscribe(events.commands_of(link.robot), events.demand_of(link.robot))
+        self._forget(link.robot)
+
+    def _forget(self, robot: str) -> None:
+        del self.links[robot]
+        self.bus.unsubscribe(events.commands_of(robot), events.demand_of(robot))
+
+    def link_taken(self, taken: events.LinkTaken) -> None:
+        """Let go of a robot that is connected to another process now."""
+        link = self.links.get(taken.robot)
+        if link is not None and taken.process != self.process:
+            # From now on commands go to where the robot is, while this socket is still closing.
+            self._forget(taken.robot)
+            link.close(m.CloseCode.REPLACED)
 
     def command(
         self, robot: str, message: m.Message, *, ttl_s: float | None = None, first: bool = False
@@ -200,10 +204,11 @@ class Hub:
             self.stops.acknowledged(robot, answer.stop_id)
         self.takeovers.acknowledged(robot, answer)
         relayed = m.CommandAnswer(robot=robot, answer=answer)
-        if not self._relay(relayed) and not answer.stop_id:
+        if not self.relay(relayed) and not answer.stop_id:
             self.bus.publish_command(events.ANSWERS, msgspec.json.encode(relayed), ttl_s=1.0)
 
-    def _relay(self, relayed: m.CommandAnswer) -> bool:
+    def relay(self, relayed: m.CommandAnswer) -> bool:
+        """Pass an answer to the socket here that waits for it. False when none does."""
         link = self.answers.resolve(relayed.robot, relayed.answer)
         if link is None and relayed.answer.command == "Teleop":
             link = self.takeovers.holder_of(relayed.robot, relayed.answer.epoch)
@@ -238,43 +243,6 @@ class Hub:
                 link.send_state(("state", state.robot), text)
         if state.robot in self.links:
             self.bus.publish_state(events.ROBOTS, payload, key=state.robot)
-
-    # ---- other processes -------------------------------------------------------------------
-
-    def from_thread(self, channel: str, payload: bytes) -> bool:
-        """Take what a service of this process published. True when nobody else must hear."""
-        with contextlib.suppress(RuntimeError):  # the loop is closing; others may still hear
-            self.loop.call_soon_threadsafe(self._on_bus, channel, payload)
-        return any(channel == events.commands_of(robot) for robot in self.links)
-
-    def _on_bus(self, channel: str, payload: bytes) -> None:
-        match channel.split(":")[1:]:
-            case ["robots"]:
-                self._learn(_state_json.decode(payload))
-            case ["answers"]:
-                self._relay(_answer_json.decode(payload))
-            case ["policies"]:
-                self.ledger.announce(_policies.decode(payload))
-            case ["stops"]:
-                self.stops.apply(_stops.decode(payload))
-            case ["fleet"]:
-                text = codec.encode_text(_fleet_json.decode(payload))
-                for operator in self.operators:
-                    operator.send_state(("fleet",), text)
-            case ["commands", robot] if robot in self.links:
-                self.command(robot, codec.decode_to_robot(payload))
-            case ["demand" | "telemetry" | "feed" as kind, robot, *feed]:
-                self.feeds.on_bus(kind, robot, feed, payload)
-
-    def _learn(self, state: m.RobotState) -> None:
-        link = self.links.get(state.robot)
-        known = self.states.get(state.robot)
-        if link is None:
-            if self.states.learn(state):
-                self.stops.learned(state)
-        elif known is not None and state.revision > known.revision:
-            # Newer than anything said here: the robot is connected to another process now.
-            link.close(m.CloseCode.REPLACED)
 
 
 _live: Hub | None = None
