@@ -18,7 +18,7 @@ def _expert(task_name: str) -> Any:
     from metaworld.policies import policy as base
 
     # They warn at every action that the environment will clip; we clip, on purpose.
-    base.warnings = types.SimpleNamespace(warn=lambda *_: None)  # type: ignore[assignment]
+    base.warnings = types.SimpleNamespace(warn=lambda *_: None)
     try:
         return policies.ENV_POLICY_MAP[f"{task_name}-v3"]()
     except KeyError:
@@ -39,5 +39,5 @@ def expert_action(task_name: str, privileged: tuple[float, ...] | np.ndarray) ->
     observation = np.asarray(privileged, np.float64)
     if observation.shape != (PRIVILEGED_DIM,):
         raise ValueError(f"an expert reads {PRIVILEGED_DIM} numbers, not {observation.shape}")
-    action = _expert(task_name).get_action(observation)
-    return np.clip(action, -1.0, 1.0).astype(np.float32)
+    action = np.asarray(_expert(task_name).get_action(observation), np.float32)
+    return np.clip(action, -1.0, 1.0)

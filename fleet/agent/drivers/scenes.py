@@ -149,7 +149,7 @@ class Scene:
         def layout() -> np.ndarray:
             share = rng.uniform(low, high, size=space.low.size)
             share[from_top] = 1.0 - share[from_top]
-            return space.low + share * (space.high - space.low)
+            return np.asarray(space.low + share * (space.high - space.low))
 
         # The -goal-observable environments freeze the layout and ignore `reset(seed=)`, so the
         # draw itself is replaced. Twice, because the first pass still stands on what the last

@@ -76,8 +76,9 @@ class ImageEncoder(nn.Module):
         # No bias: a norm follows.
         self.convs = nn.ModuleList(nn.Conv2d(i, o, k, s, bias=False) for i, o, k, s in stages)
         self.norms = nn.ModuleList(nn.GroupNorm(4, o) for _, o, _, _ in stages)
-        self.films = nn.ModuleList(nn.Linear(condition_dim, 2 * o) for _, o, _, _ in stages)
-        for film in self.films:
+        films = [nn.Linear(condition_dim, 2 * o) for _, o, _, _ in stages]
+        self.films = nn.ModuleList(films)
+        for film in films:
             # FiLM starts as the identity.
             nn.init.zeros_(film.weight)
             nn.init.zeros_(film.bias)

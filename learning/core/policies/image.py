@@ -47,7 +47,7 @@ class ImagePolicy(Policy):
         self.text = TextEncoder(config.text_buckets)
         self.encoder = ImageEncoder(config.image_px, TEXT_DIM + k)
         # Pictures move fastest on CPU with their channels last.
-        self.encoder.to(memory_format=torch.channels_last)
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = nn.Sequential(
             nn.Linear(k * self.encoder.out_dim + config.state_dim + TEXT_DIM, config.width),
             nn.LayerNorm(config.width),
@@ -56,6 +56,7 @@ class ImagePolicy(Policy):
             nn.SiLU(),
             nn.Linear(config.width, config.horizon * config.action_dim),
         )
+        self.camera: Tensor
         self.register_buffer("camera", torch.eye(k), persistent=False)  # (k, k)
         low = torch.tensor(config.action_low or (-math.inf,) * config.action_dim)
         high = torch.tensor(config.action_high or (math.inf,) * config.action_dim)
