@@ -1,6 +1,6 @@
 """Every message of the control link and of the browser sockets, as tagged structs with limits.
 
-Kinds (docs/architecture.md): *state* is latest-wins, a *command* has a deadline and is acknowledged,
+Kinds (docs/architecture.md): *state* is latest-wins, a *command* has a deadline and an answer,
 a *record* must not be lost. Records never travel here: they go over HTTP (`episode.py`). Unknown
 fields are ignored; an unknown type or a malformed message is answered with `Refused`, never with a
 disconnect. New fields need defaults; no field changes its type or meaning (golden files in tests).

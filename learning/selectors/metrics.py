@@ -112,9 +112,7 @@ def today(now: datetime | None = None) -> Today:
     )
     return Today(
         success=_rate(
-            evaluations()
-            .filter(started_at__gte=start)
-            .values_list("outcome_in_force", flat=True)
+            evaluations().filter(started_at__gte=start).values_list("outcome_in_force", flat=True)
         ),
         episodes=sums["n"],
         corrections=closed.aggregate(n=Count("interventions"))["n"],

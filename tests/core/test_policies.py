@@ -122,7 +122,7 @@ def test_a_cut_or_foreign_or_infinite_artifact_is_refused(policy):
     with pytest.raises(BadArtifact):
         load_policy(artifact[:-10])
     with pytest.raises(BadArtifact, match="no policy of kind"):
-        load_policy(artifact.replace(rb':\"' + policy.config.kind.encode(), rb':\"' + b"x" * 5))
+        load_policy(artifact.replace(rb":\"" + policy.config.kind.encode(), rb":\"" + b"x" * 5))
     with torch.no_grad():
         next(policy.parameters())[0] = float("nan")
     with pytest.raises(BadArtifact, match="not finite"):
