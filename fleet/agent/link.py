@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 SILENCE_S = 5.0
 # Wait before trying again when the server says no: a person must act first.
 REFUSED_BACKOFF_S = 15.0
-_A_PERSON_MUST_ACT = frozenset(m.CloseCode) - {m.CloseCode.GOING_AWAY, m.CloseCode.OVERFLOW}
 # A connection that lasted this long was a good one: the next failure is the first again.
 SETTLED_S = 5.0
 _REFUSALS = frozenset(
@@ -147,8 +146,11 @@ class Link:
                     begun_ns = self._clock.monotonic_ns()
                     await self._serve(socket, stop)
                     reason = f"closed ({socket.close_code} {socket.close_reason})"
-                    if socket.close_code in _A_PERSON_MUST_ACT:
+                    if socket.close_code in _REFUSALS:
                         wait_s = REFUSED_BACKOFF_S
+                    if self._clock.monotonic_ns() - begun_ns > SETTLED_S * 1e9:
+                        # A server that closes at once must not be asked again at once.
+                        failures = 0
             except websockets.InvalidStatus as error:
                 reason = f"the server answered {error.response.status_code}"
                 if error.response.status_code in (401, 403):
