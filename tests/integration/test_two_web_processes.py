@@ -102,7 +102,9 @@ class Arm(End):
 async def arm(two: tuple[live.LiveServer, live.LiveServer]) -> AsyncIterator[Arm]:
     near, _ = two
     headers = {"Authorization": f"Bearer {near.robot_token()}"}
-    async with connect(f"{near.ws_url}/ws/robot/", additional_headers=headers) as socket:
+    async with connect(
+        f"{near.ws_url}/ws/robot/", additional_headers=headers, close_timeout=1
+    ) as socket:
         arm = Arm(socket)
         await arm.hello()
         beating = asyncio.create_task(arm.beat())
@@ -114,7 +116,9 @@ async def arm(two: tuple[live.LiveServer, live.LiveServer]) -> AsyncIterator[Arm
 async def operator(two: tuple[live.LiveServer, live.LiveServer], arm: Arm) -> AsyncIterator[End]:
     _, far = two
     headers = {"Authorization": f"Bearer {far.operator_token()}"}
-    async with connect(f"{far.ws_url}/ws/operator/", additional_headers=headers) as socket:
+    async with connect(
+        f"{far.ws_url}/ws/operator/", additional_headers=headers, close_timeout=1
+    ) as socket:
         operator = End(socket)
         await operator.send(m.Watch(every=True))
         await operator.until(
@@ -186,7 +190,9 @@ async def test_a_stop_crosses_and_its_acknowledgement_comes_back(arm: Arm, opera
 async def test_frames_and_telemetry_cross_only_while_wanted(two, arm: Arm, operator: End):
     _, far = two
     headers = {"Authorization": f"Bearer {far.operator_token()}"}
-    async with connect(f"{far.ws_url}/ws/feed/", additional_headers=headers) as socket:
+    async with connect(
+        f"{far.ws_url}/ws/feed/", additional_headers=headers, close_timeout=1
+    ) as socket:
         viewer = End(socket)
         await viewer.send(m.WatchFrames(feeds=(("robot-1", "front", "thumbnail"),)))
         await operator.send(m.Watch(every=True, telemetry=True, privileged=True))
@@ -247,7 +253,9 @@ async def test_a_robot_that_moves_to_the_other_process_is_driven_there(
 ):
     _, far = two
     headers = {"Authorization": f"Bearer {far.robot_token()}"}
-    async with connect(f"{far.ws_url}/ws/robot/", additional_headers=headers) as socket:
+    async with connect(
+        f"{far.ws_url}/ws/robot/", additional_headers=headers, close_timeout=1
+    ) as socket:
         moved = Arm(socket)
         moved.epoch = arm.epoch
         await moved.hello()
