@@ -30,7 +30,8 @@ class MetaWorldDriver:
 
     `reset`, `read` and `apply` belong to the control loop's thread, `render_feed` to one other
     thread. They meet in a lock that the feed holds only while it copies the simulator's state
-    (about 10 µs); it renders from the copy, with renderers of its own.
+    (about 10 µs); it renders from the copy, with cameras of its own. Only the first
+    picture of a size that nobody has watched before delays the loop, by the making of its camera.
     """
 
     def __init__(self, observation: ObservationKind = "image") -> None:
@@ -40,10 +41,10 @@ class MetaWorldDriver:
         self._cameras: dict[str, Camera] = {}
         self._scene: Scene | None = None
         self._lock = threading.Lock()
-        # Of the feed's thread only.
+        # The sizes somebody has watched, and what the feed's thread draws with.
+        self._watched: set[FeedSize] = set()
         self._copies: dict[str, mujoco.MjData] = {}
-        self._feed_task = ""
-        self._feed_cameras: dict[FeedSize, Camera] = {}
+        self._feed_cameras: dict[tuple[str, FeedSize], Camera] = {}
 
     def prepare(self, task_names: tuple[str, ...]) -> None:
         """Build the scenes of these tasks now rather than at their first reset."""
@@ -62,6 +63,12 @@ class MetaWorldDriver:
         """
         self.prepare((task.name,))
         with self._lock:
+            # Making a camera holds the interpreter, and with it every thread, for 0.3 s: between
+            # episodes nobody minds.
+            for size in self._watched:
+                self._feed_camera(self._scenes[task.name], size)
+            if task.name in self._cameras:
+                self._cameras[task.name].make_current()
             self._scene = self._scenes[task.name]
             self._scene.reset(task, seed=seed, held_out=held_out)
 
@@ -94,43 +101,39 @@ class MetaWorldDriver:
         """Return uint8 (ih, iw, 3). Raises KeyError for a camera or size that does not exist."""
         if camera not in CAMERAS:
             raise KeyError(camera)
-        width_px, height_px = FEED_SIZES_PX[size]
         with self._lock:
             scene = self._current()
-            name = scene.task_name
+            renderer = self._feed_camera(scene, size)
+            self._watched.add(size)
             state = np.empty(mujoco.mj_stateSize(scene.model, _STATE))
             mujoco.mj_getState(scene.model, scene.data, state, _STATE)
-        if name not in self._copies:
-            self._copies[name] = mujoco.MjData(scene.model)
+        if scene.task_name not in self._copies:
+            self._copies[scene.task_name] = mujoco.MjData(scene.model)
+        copy = self._copies[scene.task_name]
         # MuJoCo's Python layer has no mj_copyData; a whole copy would hold the loop for 2 ms.
-        mujoco.mj_setState(scene.model, self._copies[name], state, _STATE)
-        mujoco.mj_forward(scene.model, self._copies[name])
-        if self._feed_task != name:
-            # A renderer belongs to one model; keeping those of all tasks costs memory for little.
-            self._close_feed()
-            self._feed_task = name
-        if size not in self._feed_cameras:
-            # Quick: making one holds the interpreter, and with it the control loop.
-            self._feed_cameras[size] = Camera(
+        mujoco.mj_setState(scene.model, copy, state, _STATE)
+        mujoco.mj_forward(scene.model, copy)
+        return renderer.picture(copy, camera)
+
+    def _feed_camera(self, scene: Scene, size: FeedSize) -> Camera:
+        width_px, height_px = FEED_SIZES_PX[size]
+        key = scene.task_name, size
+        if key not in self._feed_cameras:
+            self._feed_cameras[key] = Camera(
                 scene.model, width_px=width_px, height_px=height_px, quick=True
             )
-        return self._feed_cameras[size].picture(self._copies[name], camera)
+        return self._feed_cameras[key]
 
     def close(self) -> None:
         """Free every renderer and environment; the feed's thread must have ended."""
-        self._close_feed()
-        for camera in self._cameras.values():
+        for camera in (*self._cameras.values(), *self._feed_cameras.values()):
             camera.close()
         for scene in self._scenes.values():
             scene.close()
+        self._feed_cameras.clear()
         self._cameras.clear()
         self._scenes.clear()
         self._scene = None
-
-    def _close_feed(self) -> None:
-        for camera in self._feed_cameras.values():
-            camera.close()
-        self._feed_cameras.clear()
 
     def _current(self) -> Scene:
         if self._scene is None:

@@ -74,7 +74,7 @@ def _small_textures(model: mujoco.MjModel) -> Iterator[None]:
 
 
 class Camera:
-    """Pictures of one size. Belongs to the thread that made it; close it before dropping it.
+    """Pictures of one size, for one thread at a time; close it before dropping it.
 
     A renderer that is merely dropped leaves later ones drawing garbage, with no error.
     """
@@ -102,6 +102,10 @@ class Camera:
         self._renderer.update_scene(data, name, option)
         picture = self._renderer.render()
         return np.ascontiguousarray(picture[::-1, ::-1]) if upside_down else picture
+
+    def make_current(self) -> None:
+        """Take this thread's place in OpenGL, so that another camera made here may leave it."""
+        self._renderer._gl_context.make_current()  # noqa: SLF001
 
     def close(self) -> None:
         """Free the OpenGL context and what is in it.
