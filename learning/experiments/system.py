@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -22,9 +23,12 @@ import psutil
 from learning.experiments.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SUPERVISOR = ROOT / "scripts" / "run.py"
 # Migrations, seeds, demonstrations and their import, on a busy machine.
 PREPARE_S = 900.0
 STOP_S = 40.0
+# What outlives the supervisor gets this long to end by itself.
+STRAY_S = 5.0
 
 
 class SystemFailed(RuntimeError):
@@ -106,6 +110,21 @@ class System:
         raise SystemFailed(f"no process with {words} runs")
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let a second Ctrl-C wait: an interrupted clean-up would leave processes running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Stop the supervisor and whatever of its processes outlives it."""
     try:
@@ -119,7 +138,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=STRAY_S)
     for child in alive:
         child.kill()
     psutil.wait_procs(alive, timeout=5)
@@ -151,7 +170,7 @@ def running_system(
     ready.unlink(missing_ok=True)
     command = [
         sys.executable,
-        str(ROOT / "scripts" / "run.py"),
+        str(SUPERVISOR),
         *("--var", str(var), "--port", "0", "--ready-file", str(ready), "--quiet"),
         *("--robots", str(robots), "--operators", str(operators), *arguments),
     ]
@@ -179,4 +198,5 @@ def running_system(
         started_s = ready.stat().st_mtime - ready_s
         yield System(str(told["url"]), var, started_s, ready_s, process.pid)
     finally:
-        _stop(process)
+        with _undisturbed():
+            _stop(process)
