@@ -3,8 +3,10 @@
 A service writes rows whose state means that work is due; enqueueing it here only makes it prompt.
 """
 
+import contextlib
 import logging
 import os
+from pathlib import Path
 import socket
 
 from celery import Task, shared_task
@@ -95,4 +97,8 @@ def _prepare_process() -> None:
     if not _nice:
         # Robots on the same machine keep their period; the learner takes what is left.
         os.nice(10)
+        # Linux weighs sessions before processes, and the supervisor gives each process its own:
+        # niceness alone changed nothing between them (0.64 s of CPU against 0.76 s, measured).
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text("10")
         _nice = True

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 # One simulated robot renders in software unless told otherwise; read when MuJoCo is imported.
 os.environ.setdefault("MUJOCO_GL", "osmesa")
@@ -23,6 +24,18 @@ SWITCH_INTERVAL_S = 0.0005
 NICENESS = -10
 
 
+def _come_first() -> None:
+    """Keep the robot's period before servers and learners on the same machine, where allowed.
+
+    Linux weighs sessions before processes (autogroup), so that niceness alone does nothing between
+    processes of a supervisor that gives each a session of its own.
+    """
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICENESS))
+
+
 def main() -> int:
     """Run until SIGTERM or SIGINT; 1 when the control loop died, 2 for a bad configuration."""
     try:
@@ -38,9 +51,7 @@ def main() -> int:
     except BadConfig as error:
         print(f"fleet.agent: {error}", file=sys.stderr)
         return 2
-    # A robot keeps its period before a server or a learner on the same machine gets its turn.
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    _come_first()
     # Several agents and a learner share a machine; more threads would fight for its cores.
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
