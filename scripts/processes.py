@@ -68,6 +68,10 @@ def prepare(options: argparse.Namespace, env: dict[str, str]) -> None:
 
 # ---- the processes ---------------------------------------------------------------------------
 
+# Niceness of what yields, and of what is between a robot and a person.
+YIELDING = 5
+LEADING = -10
+
 
 def kept_running(command: str) -> str:
     """Return a shell line that starts `command` again whenever it ends by itself.
@@ -80,14 +84,25 @@ def kept_running(command: str) -> str:
     )
 
 
+def scheduled(command: str, niceness: int) -> str:
+    """Return a shell line that runs `command` in a session of this niceness, where it is allowed.
+
+    Every supervised process has a session of its own, and Linux shares processor time between
+    sessions first (autogroups, sched(7)): `nice` alone counts only inside one, so a learner would
+    take as much as a robot however nice it is. Below 0 needs root; without it the line changes
+    nothing.
+    """
+    return f"{{ echo {niceness} > /proc/self/autogroup; }} 2>/dev/null; {command}"
+
+
 def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
     """Return the shell line of every process, by name."""
     python = shlex.quote(sys.executable)
     var = shlex.quote(str(options.var))
     server = f"http://127.0.0.1:{port}"
-    # Niced: whatever is not in the way from a robot to a person yields, above all at the start,
-    # when every process imports at once. The learner nices itself further when it trains (ADR 7).
-    worker = f"nice -n 5 {python} -m celery --quiet -A sop_web worker --without-gossip"
+    # Whatever is not in the way from a robot to a person yields, above all at the start, when
+    # every process imports at once (ADR 7).
+    worker = f"{python} -m celery --quiet -A sop_web worker --without-gossip"
     lines = {
         # No idle timeout: a quiet control link is not a broken one.
         "web": f"exec {python} -m daphne --bind 127.0.0.1 --port {port} --verbosity 0 "
@@ -99,7 +114,7 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
             f"{worker} --without-mingle --queues learner --hostname learner@%h "
             "--pool solo --concurrency 1"
         ),
-        "beat": f"exec nice -n 5 {python} -m celery --quiet -A sop_web beat --pidfile=",
+        "beat": f"exec {python} -m celery --quiet -A sop_web beat --pidfile=",
     }
     for number in range(1, options.robots + 1):
         config = f"{var}/robots/robot-{number}.json"
@@ -111,4 +126,8 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
             f"{python} -m fleet.agent.teleop.scripted --operators-file {var}/operators.json "
             f"--server {server} --count {options.operators}"
         )
-    return lines
+    background = ("worker", "learner", "beat")
+    return {
+        name: scheduled(line, YIELDING if name in background else LEADING)
+        for name, line in lines.items()
+    }
