@@ -69,6 +69,8 @@ def compare() -> list[tuple[float, float]]:
         claim = claim_round(learner.pk, "bench")
         assert claim is not None
         with warm_learner(claim) as warm:
+            while warm.indexer.poll():
+                pass
             started = time.perf_counter()
             for _ in range(steps):
                 warm.trainer.step()

@@ -18,7 +18,13 @@ from pathlib import Path
 from fleet.protocol import messages as m
 from tests.bench.clients import OperatorClient, operator
 
-PRELOAD = ("fleet.agent.__main__", "fleet.agent.drivers.metaworld", "metaworld")
+# The benchmark itself too: each child imports it again, and then finds all of it there.
+PRELOAD = (
+    "fleet.agent.__main__",
+    "fleet.agent.drivers.metaworld",
+    "metaworld",
+    "tests.bench.__main__",
+)
 START_S = 30.0
 
 
