@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 # Episodes read at a time: a cold start of many thousands renews its lease in between.
 PAGE = 200
 GATE_EPISODES = 6
-GATE_FRAMES = 4
+GATE_FRAMES = 2
 
 
 class Indexer:
