@@ -36,8 +36,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cache_bytes: Annotated[int, Meta(ge=2**20)] = 512 * 2**20
 
 
-# What a fresh installation learns with (docs/learners.md). Autonomous successes are a departure
-# from HG-DAgger that paid in every run of the image policy.
+# What a fresh installation learns with. `autonomous_successes` is a departure from HG-DAgger and
+# `normalise` one from SOP; docs/learners.md says why they are on and what was measured with them.
 DEFAULT_RECIPE: dict[str, Any] = {
     "learner": {"learning_rate": 4e-4, "ema_decay": 0.97, "autonomous_successes": True},
     "sampler": {"kind": "adaptive", "alpha": 2.0, "normalise": True},
