@@ -6,8 +6,8 @@ A service writes rows whose state means that work is due; enqueueing it here onl
 import contextlib
 import logging
 import os
-from pathlib import Path
 import socket
+from pathlib import Path
 
 from celery import Task, shared_task
 from celery.worker import state
