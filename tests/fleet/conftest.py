@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from fleet.models import Operator, Robot
 from fleet.services.live import hub as hub_module
@@ -40,6 +42,9 @@ async def hub(transactional_db: None, clock: Clock) -> AsyncIterator[Hub]:
     hub.start(timers=False)
     yield hub
     await hub.stop()
+    # Channels' communicators keep their thread's connection open, and PostgreSQL then cannot drop
+    # the test database.
+    await sync_to_async(connections.close_all)()
 
 
 @pytest.fixture
