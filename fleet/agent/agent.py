@@ -60,7 +60,7 @@ class Agent:
         self.recorder = Recorder(self.spool)
         self.uploader = Uploader(self.spool, server=server, token=token)
         self.link = Link(server=server, token=token, side=self, outbox=self.outbox, clock=clock)
-        self.feeds = Feeds(driver, self.outbox, clock)
+        self.feeds = Feeds(driver, self.outbox, clock, glimpse=lambda: self.runtime.glimpse)
         progress = statefile.read_state(self._progress_file, Progress) or Progress()
         self.runtime = Runtime(
             robot=config.robot,
@@ -75,6 +75,7 @@ class Agent:
             rtt_ms=lambda: self.link.timing.rtt_ms,
             counted=lambda: self._states.put(self._progress_file, progress),
             scene_ready=self.feeds.ready.set,
+            watched=lambda: bool(self.outbox.feed.frames),
         )
         self._assignment = statefile.read_state(self._assignment_file, m.Assignment)
         if self._assignment is not None:

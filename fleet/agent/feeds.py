@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
@@ -9,20 +10,32 @@ import simplejpeg
 from fleet.agent.clock import Clock
 from fleet.agent.drivers.base import Driver
 from fleet.agent.outbox import Outbox
+from fleet.agent.situation import Glimpse
 from fleet.protocol import messages as m
 
 log = logging.getLogger(__name__)
 
+# An image of the loop's is shown to people while it is younger than this.
+FRESH_S = 0.3
 QUALITY = {"thumbnail": 70, "full": 80}
 
 
 class Feeds:
     """Renders what the last FeedRequest asks for, at its rate; frames are state."""
 
-    def __init__(self, driver: Driver, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        glimpse: Callable[[], Glimpse | None] = lambda: None,
+    ) -> None:
         self._driver = driver
         self._outbox = outbox
         self._clock = clock
+        self._glimpse = glimpse
+        self._shown: dict[str, int] = {}
         self._seq: dict[tuple[str, str], int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feeds", daemon=True)
@@ -58,8 +71,10 @@ class Feeds:
         """Render and send every frame of a request once."""
         for camera, size in request.frames:
             try:
-                t_wall_ns = self._clock.wall_ns()
-                image = np.ascontiguousarray(self._driver.render_feed(camera, size))
+                taken = self._take(camera, size)
+                if taken is None:
+                    continue
+                image, t_wall_ns = taken
                 jpeg = simplejpeg.encode_jpeg(image, quality=QUALITY[size], colorspace="RGB")
             except Exception:
                 if not self._failed:
@@ -75,3 +90,20 @@ class Feeds:
                 f"frame {camera} {size}",
                 m.Frame(camera=camera, size=size, seq=seq, t_wall_ns=t_wall_ns, jpeg=jpeg),
             )
+
+    def _take(self, camera: str, size: m.FeedSize) -> tuple[np.ndarray, int] | None:
+        """Return an image and when it was taken; None when the last one was shown already.
+
+        A thumbnail is what the loop took for the policy, while that is fresh: rendering the same
+        again for every watcher of a fleet page would take a quarter of a core from four robots.
+        """
+        glimpse = self._glimpse() if size == "thumbnail" else None
+        if glimpse is not None and camera in glimpse.images:
+            age_ns = self._clock.monotonic_ns() - glimpse.t_mono_ns
+            if age_ns < FRESH_S * 1e9:
+                if self._shown.get(camera) == glimpse.t_mono_ns:
+                    return None
+                self._shown[camera] = glimpse.t_mono_ns
+                return np.ascontiguousarray(glimpse.images[camera]), glimpse.t_wall_ns
+        t_wall_ns = self._clock.wall_ns()
+        return np.ascontiguousarray(self._driver.render_feed(camera, size)), t_wall_ns

@@ -24,7 +24,7 @@ from fleet.agent.loopstats import LoopMeter
 from fleet.agent.policies import PolicyKeeper
 from fleet.agent.recorder import EpisodeEnd, RecordedTick, Recorder
 from fleet.agent.safety import SafetyGate
-from fleet.agent.situation import PAUSE, Moment, Running, Situation
+from fleet.agent.situation import PAUSE, Glimpse, Moment, Running, Situation
 from fleet.agent.spool import Spool
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
@@ -50,6 +50,7 @@ class Runtime:
         rtt_ms: Returns the link's last round trip.
         counted: Called when an episode is counted, to keep the planner's progress on disk.
         scene_ready: Called once there is something to render.
+        watched: Says whether people look; then images are taken between episodes too.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Runtime:
         rtt_ms: Callable[[], float] = lambda: 0.0,
         counted: Callable[[], None] = lambda: None,
         scene_ready: Callable[[], None] = lambda: None,
+        watched: Callable[[], bool] = lambda: False,
     ) -> None:
         self._robot = robot
         self._driver = driver
@@ -80,6 +82,7 @@ class Runtime:
         self._rtt_ms = rtt_ms
         self._counted = counted
         self._scene_ready = scene_ready
+        self._watched = watched
         self.gate = SafetyGate(driver.spec)
         self.meter = LoopMeter()
         self.situation = Situation()
@@ -92,6 +95,8 @@ class Runtime:
         self._may_begin_ns = clock.monotonic_ns()
         self._has_scene = False
         self._telemetry_seq = 0
+        # What people may see without another rendering.
+        self.glimpse: Glimpse | None = None
         self._stopping = threading.Event()
         self._period_ns = int(1e9 / driver.spec.control_hz)
         self._thread = threading.Thread(target=self.run, name="control", daemon=True)
@@ -269,7 +274,10 @@ class Runtime:
         view = self._arbiter.begin_tick()
         if not self._has_scene:
             return
-        reading = self._driver.read(images=False)
+        t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
+        due = self._telemetry_seq % self._driver.spec.image_every == 0
+        reading = self._driver.read(images=due and self._watched())
+        self._glimpse(reading, t_mono_ns, t_wall_ns)
         decision = self._arbiter.decide(view, None)
         applied = self._apply(decision)
         self._telemetry(view, reading, applied, None, float("nan"))
@@ -292,6 +300,7 @@ class Runtime:
         reading = self._driver.read(images=images)
         if images:
             self._policies.last_seen = (reading, plan.instruction)
+            self._glimpse(reading, t_mono_ns, t_wall_ns)
         if self._over(running, view, reading):
             return
         proposal, doubt, chunk_index = None, float("nan"), -1
@@ -334,6 +343,10 @@ class Runtime:
             self._end("abort", "robot")
             self._policies.roll_back(self._arbiter.reason)
             self._adopt_policy()
+
+    def _glimpse(self, reading: Reading, t_mono_ns: int, t_wall_ns: int) -> None:
+        if reading.images:
+            self.glimpse = Glimpse(reading.images, t_mono_ns, t_wall_ns)
 
     def _over(self, running: Running, view: View, reading: Reading) -> bool:
         """End the episode when it is over; nothing is executed at that reading."""

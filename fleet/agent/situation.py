@@ -44,6 +44,15 @@ PAUSE = Situation(waiting="the scene is put back", between_episodes=True)
 
 
 @dataclass(frozen=True, slots=True)
+class Glimpse:
+    """The last images the loop took: uint8 (ih, iw, 3) by camera."""
+
+    images: dict[str, np.ndarray]
+    t_mono_ns: int
+    t_wall_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """One tick as people may watch it; made into a message only while somebody does."""
 

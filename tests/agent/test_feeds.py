@@ -1,8 +1,9 @@
 import numpy as np
 import simplejpeg
 
-from fleet.agent.feeds import Feeds
+from fleet.agent.feeds import FRESH_S, Feeds
 from fleet.agent.outbox import Outbox
+from fleet.agent.situation import Glimpse
 from fleet.protocol import messages as m
 from tests.fakes import FakeClock, FakeDriver
 
@@ -40,6 +41,25 @@ def test_a_camera_that_does_not_render_does_not_take_the_others_with_it(caplog):
         feeds.send(m.FeedRequest(frames=(("gone", "full"), ("front", "full"))))
     assert outbox.take().camera == "front"
     assert caplog.text.count("does not render") <= 3
+
+
+def test_a_thumbnail_is_the_loops_own_image_while_that_is_fresh():
+    driver, outbox, clock = FakeDriver(), Outbox(), FakeClock()
+    image = np.full((8, 8, 3), 200, np.uint8)
+    glimpse = Glimpse({"front": image}, clock.monotonic_ns(), 777)
+    feeds = Feeds(driver, outbox, clock, glimpse=lambda: glimpse)
+    both = m.FeedRequest(frames=(("front", "thumbnail"), ("front", "full")))
+    feeds.send(both)
+    thumbnail, full = outbox.take(), outbox.take()
+    assert simplejpeg.decode_jpeg(thumbnail.jpeg).shape == (8, 8, 3)
+    assert thumbnail.t_wall_ns == 777
+    assert simplejpeg.decode_jpeg(full.jpeg).shape == (24, 32, 3)
+    # The same image is not sent twice, and an old one is not shown as new.
+    feeds.send(m.FeedRequest(frames=(("front", "thumbnail"),)))
+    assert outbox.take() is None
+    clock.advance(FRESH_S)
+    feeds.send(m.FeedRequest(frames=(("front", "thumbnail"),)))
+    assert simplejpeg.decode_jpeg(outbox.take().jpeg).shape == (16, 16, 3)
 
 
 def test_nothing_is_rendered_while_nobody_watches():

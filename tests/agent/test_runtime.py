@@ -173,6 +173,19 @@ def test_images_come_on_their_ticks_and_states_on_every_tick(robot):
     assert [image is not None for image in images] == [True, False] * 20
 
 
+def test_between_episodes_images_are_taken_only_while_people_look(robot):
+    robot.begin()
+    robot.finish()
+    reads = robot.driver.image_reads
+    robot.tick(4)
+    assert robot.driver.image_reads == reads
+    robot.runtime._watched = lambda: True
+    robot.tick(4)
+    assert robot.driver.image_reads == reads + 2
+    assert robot.runtime.glimpse is not None
+    assert "front" in robot.runtime.glimpse.images
+
+
 def test_the_next_episode_begins_after_the_pause_with_the_next_seed(robot):
     robot.begin()
     robot.finish()
