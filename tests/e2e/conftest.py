@@ -17,10 +17,21 @@ ARGUMENTS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
+# In one process: each start of Django costs a second or more. No evaluation, which
+# may not be taken over and would be waited for by chance; no training, which nobody here looks at.
+PREPARE = """
+from django.core.management import call_command
+from fleet.models import FleetSettings
+from learning.models import Learner
+call_command("prepare", robots=2, operators=1, tasks="drawer-open")
+FleetSettings.objects.update(evaluate_every=0)
+Learner.objects.update(state="paused")
+"""
+
 
 class Desk:
-    def __init__(self, site: Site, browser: Browser) -> None:
-        self.site, self.browser = site, browser
+    def __init__(self, site: Site, browser: Browser, signed_in: dict[str, Any]) -> None:
+        self.site, self.browser, self.signed_in = site, browser, signed_in
         self.contexts: list[BrowserContext] = []
         # Errors and warnings of the consoles of all pages.
         self.errors: list[str] = []
@@ -34,9 +45,13 @@ class Desk:
         return context.new_page()
 
     def sign_in(self, name: str) -> Page:
-        page = self.page()
-        SignInPage(page, self.site.url).sign_in(name)
-        return page
+        """Open a page of a session of `name`; each signs in once, hashing a password is slow."""
+        if name not in self.signed_in:
+            page = self.page()
+            SignInPage(page, self.site.url).sign_in(name)
+            self.signed_in[name] = page.context.storage_state()
+            return page
+        return self.page(storage_state=self.signed_in[name])
 
     def robot(self, name: str, robot: str) -> RobotPage:
         return RobotPage(self.sign_in(name), self.site.url, robot).open()
@@ -59,16 +74,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with embedded_redis(var) as redis_url:
         site = Site(var, redis_url)
         try:
-            site.manage("migrate", "--verbosity", "0")
-            site.manage(
-                "seed_demo", "--robots", "2", "--operators", "1", "--insecure-demo-passwords",
-                "--tasks", "drawer-open", "--server", site.url,
-            )  # fmt: skip
-            site.manage("seed_learner")
-            # An evaluation may not be taken over: tests would wait for its end by chance.
-            site.run(
-                "from fleet.models import FleetSettings as F; F.objects.update(evaluate_every=0)"
-            )
+            site.run(PREPARE)
             site.start_web()
             site.start_robot("robot-1")
             site.start_robot("robot-2")
@@ -89,10 +95,16 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def signed_in() -> dict[str, Any]:
+    """Cookies of those who signed in, by name."""
+    return {}
+
+
 @pytest.fixture
-def desk(site: Site, browser: Browser) -> Iterator[Desk]:
-    """A person at a computer of their own: call it with a name for a page of a new session."""
-    desk = Desk(site, browser)
+def desk(site: Site, browser: Browser, signed_in: dict[str, Any]) -> Iterator[Desk]:
+    """People at computers of their own: every page is of a session of its own."""
+    desk = Desk(site, browser, signed_in)
     yield desk
     desk.close()
     assert not desk.errors, f"the browser's console says: {desk.errors}"

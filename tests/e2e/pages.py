@@ -1,10 +1,11 @@
 """Page objects: what a person sees and does on each page, in words of the product."""
 
 import re
+import time
+from collections.abc import Callable
 from typing import Self
 
 from playwright.sync_api import Locator, Page, expect
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 # A busy machine needs a moment. Conditions are waited for, never time.
 SLOW_MS = 30_000
@@ -99,22 +100,28 @@ class RobotPage:
         )
         return modes
 
-    def drive(self, key: str, until: str) -> None:
-        """Hold a key down until a JavaScript condition on the page holds.
+    def drive(self, key: str, until: Callable[[], bool]) -> None:
+        """Hold a key down until a condition holds.
 
         On a busy machine the picture may be stale for a moment, which ends the motion until the key
         is pressed anew: so does a person, and so does this.
         """
         for _ in range(20):
             self.page.keyboard.down(key)
-            try:
-                self.page.wait_for_function(until, timeout=SLOW_MS / 20)
+            reached = self.wait(until, seconds=SLOW_MS / 20_000)
+            self.page.keyboard.up(key)
+            if reached:
                 return
-            except PlaywrightTimeout:
-                continue
-            finally:
-                self.page.keyboard.up(key)
-        raise AssertionError(f"driving with {key} did not lead to: {until}")
+        raise AssertionError(f"driving with {key} did not get there")
+
+    def wait(self, condition: Callable[[], bool], *, seconds: float = SLOW_MS / 1000) -> bool:
+        """Wait for a condition; Playwright's own wait_for_function needs eval, which we forbid."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self.page.wait_for_timeout(50)
+        return True
 
     def act(self, name: str) -> None:
         self.page.get_by_role("button", name=name).click()

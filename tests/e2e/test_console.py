@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, WebSocket, expect
 
 from tests.e2e.conftest import Desk
-from tests.e2e.pages import SLOW_MS, SignInPage
+from tests.e2e.pages import SLOW_MS, RobotPage, SignInPage
 from tests.e2e.site import Site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sim, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -38,8 +38,7 @@ def test_the_arm_moves_under_one_tab_and_holds_when_that_tab_is_closed(desk: Des
     expect(other.takeover).to_have_text(re.compile("Held by operator"))
 
     before = driver.hand_z()
-    height = "Number(document.querySelector('[data-value=hand_z]').textContent)"
-    driver.drive("r", until=f"{height} > {before + 0.02}")
+    driver.drive("r", until=lambda: driver.hand_z() > before + 0.02)
     expect(driver.page.locator("[data-applied]")).to_have_text(
         re.compile(r"^-?0\.00\s+-?0\.00\s+-?0\.00\s"), timeout=SLOW_MS
     )
@@ -66,21 +65,17 @@ def test_a_robot_that_somebody_drives_is_refused_to_others_and_free_after_hand_b
 
 
 def test_looking_away_sends_no_more_commands_and_ends_in_holding(desk: Desk) -> None:
+    other = desk.robot("lead", "robot-2").free()
     page = desk.sign_in("operator")
     sent = drives(page)
-    driver = desk.robot("operator", "robot-2")
-    driver.page.close()
-    page.goto(f"{desk.site.url}/robots/robot-2/")
-    other = desk.robot("lead", "robot-2").free()
-    page.bring_to_front()
-    page.keyboard.press("t")
-    expect(page.locator("[data-takeover]")).to_contain_text("hand back", timeout=SLOW_MS)
+    driver = RobotPage(page, desk.site.url, "robot-2").open()
+    driver.take_over()
+    driver.drive("w", until=lambda: len(sent) > 3)
     page.keyboard.down("w")
-    page.wait_for_function("Number(document.querySelector('[data-cockpit]').dataset.accepted) > 3")
     # Playwright keeps every page focused; this is what the browser tells a page that lost it.
     page.evaluate("document.hasFocus = () => false")
     page.evaluate("window.dispatchEvent(new Event('blur'))")
-    assert sent[-1]["action"][:3] == [0, 0, 0]
+    assert driver.wait(lambda: sent[-1]["action"][:3] == [0, 0, 0])
     count = len(sent)
     other.expect_state("Holding")
     assert len(sent) == count
@@ -89,15 +84,10 @@ def test_looking_away_sends_no_more_commands_and_ends_in_holding(desk: Desk) -> 
 
 
 def test_a_stale_picture_locks_driving_out_and_says_so(desk: Desk, site: Site) -> None:
+    desk.robot("lead", "robot-1").free()
     page = desk.sign_in("operator")
     sent = drives(page)
-    desk.robot("lead", "robot-1").free()
-    page.goto(f"{site.url}/robots/robot-1/")
-    page.bring_to_front()
-    expect(page.locator("[data-takeover]")).to_be_enabled(timeout=SLOW_MS)
-    page.wait_for_selector("[data-camera] canvas[data-frame]")
-    page.keyboard.press("t")
-    expect(page.locator("[data-takeover]")).to_contain_text("hand back", timeout=SLOW_MS)
+    RobotPage(page, site.url, "robot-1").open().take_over()
     lockout = page.get_by_text("Driving locked: the picture is stale")
     site.suspend("robot-1")
     try:
