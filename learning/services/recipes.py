@@ -43,7 +43,7 @@ DEFAULT_RECIPE: dict[str, Any] = {
     "sampler": {"kind": "adaptive", "alpha": 2.0, "normalise": True},
     "batch_size": 60,
     "publish_steps": 25,
-    "publish_every_s": 5.0,
+    "publish_every_s": 8.0,
 }
 
 
