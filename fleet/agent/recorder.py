@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 JPEG_QUALITY = 90
 # About five seconds at 20 Hz: what a crash may lose.
 PART_STEPS = 100
+# An episode this long goes on in larger parts, so that their number stays under its limit.
+MANY_PARTS = 300
+LARGE_PART_STEPS = 1000
 # Steps waiting for the encoder before an episode is given up: a minute and a half at 20 Hz.
 MAX_BACKLOG = 2000
 
@@ -92,10 +95,13 @@ class EpisodeWriter:
             self._dead_man_ticks += tick.dead_man
             if np.isfinite(tick.step.command_age_ms):
                 self._ages_ms.append(tick.step.command_age_ms)
-        if len(self._pending) >= PART_STEPS + BEFORE_TAKEOVER_STEPS:
-            settled = self._settled()
-            if settled >= PART_STEPS:
-                self._write(PART_STEPS)
+        size = self._part_steps
+        if len(self._pending) >= size + BEFORE_TAKEOVER_STEPS and self._settled() >= size:
+            self._write(size)
+
+    @property
+    def _part_steps(self) -> int:
+        return PART_STEPS if len(self._episode.parts) < MANY_PARTS else LARGE_PART_STEPS
 
     def _settled(self) -> int:
         """Count the pending steps that no later takeover can flag."""
@@ -149,7 +155,7 @@ class EpisodeWriter:
         if self._open:
             self._close_span()
         while self._pending:
-            self._write(min(PART_STEPS, len(self._pending)))
+            self._write(min(self._part_steps, len(self._pending)))
         if not self._steps:
             self._episode.discard()
             return None

@@ -36,6 +36,8 @@ AGENT_VERSION = "1"
 # Holding is recorded this long, then only its end: nothing is learned from a robot at rest.
 MAX_HOLD_RECORDED_S = 10.0
 RECENT_OUTCOMES = 20
+# What the parts of one episode can hold, with room for ticks that are held.
+MAX_EPISODE_TICKS = 150_000
 # Exceptions in a row before the loop gives up and lets its supervisor start it anew.
 MAX_FAILURES = 20
 _FAILUREPAUSE_S = 0.5
@@ -167,6 +169,8 @@ class Runtime:
         self._arbiter.fail(f"the robot failed: {error}"[:400])
         if self._running is not None:
             self._end("abort", "robot")
+        # It may have failed on its way into an episode.
+        self._arbiter.end_episode()
         self._clock.sleep_until(self._clock.monotonic_ns() + int(_FAILUREPAUSE_S * 1e9))
 
     def tick(self) -> bool:
@@ -361,6 +365,7 @@ class Runtime:
             # An operator may use as long again as the policy had.
             running.policy_ticks >= running.plan.task.timeout_ticks
             or running.active_ticks >= 2 * running.plan.task.timeout_ticks
+            or running.active_ticks >= MAX_EPISODE_TICKS
         ):
             self._end("timeout", "robot")
         else:

@@ -32,6 +32,8 @@ from fleet.protocol.episode import (
 log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT_BYTES = 4 * 1024**3
+# No episode begins on a disk with less room than this: it could not be written to its end.
+MIN_FREE_BYTES = 200 * 1024**2
 _REJECTED = "rejected"
 _STATE = "state"
 
@@ -108,6 +110,7 @@ class Spool:
         self._changed = threading.Condition(self._lock)
         self._closed: dict[str, EpisodeManifest] = {}
         self._bytes = 0
+        self._free_bytes = 0
         root.mkdir(parents=True, exist_ok=True)
         self.state.mkdir(exist_ok=True)
         self._recover()
@@ -123,12 +126,21 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether the limit is reached."""
-        return self._bytes >= self.limit_bytes
+        """Whether the limit is reached, or the disk nearly full; asks no disk."""
+        return self._bytes >= self.limit_bytes or self._free_bytes < MIN_FREE_BYTES
+
+    def look_at_disk(self) -> None:
+        """Look how much room the disk has."""
+        self._free_bytes = shutil.disk_usage(self.root).free
 
     @property
     def full_reason(self) -> str:
         """What to tell a person about a full spool."""
+        if self._free_bytes < MIN_FREE_BYTES:
+            return (
+                f"the disk of {self.root} has {self._free_bytes / 1e6:.0f} MB left, and the robot "
+                f"keeps {MIN_FREE_BYTES / 1e6:.0f} MB free: make room, or move the spool"
+            )
         return (
             f"the spool holds {self._bytes / 1e6:.0f} MB, its limit is "
             f"{self.limit_bytes / 1e6:.0f} MB: uploads must catch up, or raise spool_limit_bytes"
@@ -161,6 +173,13 @@ class Spool:
         """Make `wait` look again."""
         with self._changed:
             self._changed.notify_all()
+
+    def postpone(self, uid: str) -> None:
+        """Let the other episodes go before this one."""
+        with self._changed:
+            manifest = self._closed.pop(uid, None)
+            if manifest is not None:
+                self._closed[uid] = manifest
 
     def part(self, uid: str, index: int) -> bytes:
         """Return the bytes of one part."""
@@ -210,6 +229,7 @@ class Spool:
                     continue
         with self._lock:
             self._bytes = size
+        self.look_at_disk()
 
     # ---- after a crash ---------------------------------------------------------------------
 

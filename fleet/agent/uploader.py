@@ -15,12 +15,16 @@ import msgspec
 from msgspec import Meta
 
 from fleet.agent.spool import Spool
-from fleet.protocol.episode import MAX_PARTS, EpisodeManifest, encode_manifest
+from fleet.protocol.episode import MAX_PARTS, EpisodeManifest, encode_manifest, sha256_of
 
 log = logging.getLogger(__name__)
 
 # Answers that the same request will get again for ever.
 NEVER = frozenset({400, 413, 422})
+# Of answer 409: what is stored contradicts the episode. Missing parts are sent again instead.
+NEVER_CODES = frozenset({"conflict", "episode_closed"})
+# Refusals of one episode in a row before the others go first: it may be that only it is refused.
+PATIENCE = 8
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 30.0
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -39,6 +43,21 @@ class NeverAccepted(Exception):
 
 class TryAgain(Exception):
     """The server or the way to it failed; the same request may succeed later."""
+
+
+class Refused(TryAgain):
+    """The server answered, and not with what was asked for."""
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    code: str = ""
+
+
+def _code(response: httpx.Response) -> str:
+    try:
+        return msgspec.json.decode(response.content, type=_ErrorBody).code
+    except msgspec.DecodeError:
+        return ""
 
 
 def backoff_s(failures: int, rng: random.Random) -> float:
@@ -69,6 +88,7 @@ class Uploader:
         # The last thing that went wrong, for the heartbeat; empty while uploads work.
         self.error = ""
         self.rejected = 0
+        self._refusals = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -86,6 +106,7 @@ class Uploader:
         failures = 0
         while not self._stopping.is_set():
             if not self._spool.wait(1.0):
+                self._spool.look_at_disk()
                 continue
             try:
                 self.upload_next()
@@ -114,6 +135,12 @@ class Uploader:
         uid = manifest.header.episode
         try:
             self._upload(manifest)
+        except Refused:
+            self._refusals += 1
+            if self._refusals >= PATIENCE:
+                self._refusals = 0
+                self._spool.postpone(uid)
+            raise
         except NeverAccepted as refusal:
             self._spool.reject(uid, str(refusal))
             self.rejected += 1
@@ -122,6 +149,7 @@ class Uploader:
             log.error("upload: episode %s was rejected and set aside: %s", uid, refusal)
             return True
         self._spool.delete(uid)
+        self._refusals = 0
         self.error = f"{self.rejected} episodes were rejected" if self.rejected else ""
         return True
 
@@ -134,10 +162,13 @@ class Uploader:
             if part.index in cursor.parts:
                 continue
             self._spool.reach(f"upload part {part.index}")
+            data = self._spool.part(uid, part.index)
+            if sha256_of(data) != part.sha256:
+                raise NeverAccepted(f"part {part.index} is damaged on this disk")
             self._request(
                 "PUT",
                 f"/api/episodes/{uid}/parts/{part.index}",
-                content=self._spool.part(uid, part.index),
+                content=data,
                 headers={
                     "X-Content-SHA256": part.sha256,
                     "Content-Type": "application/vnd.apache.arrow.file",
@@ -175,6 +206,9 @@ class Uploader:
         if response.is_success:
             return response
         said = f"{method} {path}: {response.status_code} {response.text[:200]}"
-        if response.status_code in NEVER:
+        code = _code(response)
+        # Its bytes were whole when they left: damaged on the way, so they are sent again.
+        never = response.status_code in NEVER and code != "hash_mismatch"
+        if never or (response.status_code == 409 and code in NEVER_CODES):
             raise NeverAccepted(said)
-        raise TryAgain(said)
+        raise Refused(said)

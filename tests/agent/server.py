@@ -32,6 +32,7 @@ class Ingest:
         self.fail: Failure = lambda method, path: None
         self.url = ""
         self.ignore_ranges = False
+        self.failure_code = "injected"
 
     def fail_once(self, method: str, pattern: str, how: int | str, times: int = 1) -> None:
         left = [times]
@@ -74,7 +75,7 @@ def serving() -> Iterator[Ingest]:
             if failure == "before":
                 return self.cut()
             if isinstance(failure, int):
-                return self.answer(failure, {"code": "injected", "reason": "as told"})
+                return self.answer(failure, {"code": ingest.failure_code, "reason": "as told"})
             status, reply = self.do(body)
             if failure == "after":
                 return self.cut()

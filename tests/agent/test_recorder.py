@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from fleet.agent import recorder as recorder_module
 from fleet.agent.recorder import PART_STEPS, EpisodeWriter, RecordedTick, Recorder
 from fleet.agent.spool import Spool
 from fleet.protocol.control import ControlLabel, Lease, Mode
@@ -48,6 +49,14 @@ def test_a_long_episode_is_written_in_parts_while_it_runs(spool):
     manifest = writer.end(end())
     assert manifest is not None
     np.testing.assert_array_equal(column(spool, manifest, "step"), range(manifest.steps))
+
+
+def test_a_very_long_episode_goes_on_in_larger_parts(spool, monkeypatch):
+    monkeypatch.setattr(recorder_module, "PART_STEPS", 2)
+    monkeypatch.setattr(recorder_module, "LARGE_PART_STEPS", 20)
+    monkeypatch.setattr(recorder_module, "MANY_PARTS", 3)
+    manifest = record(spool, [P] * 60)
+    assert [part.steps for part in manifest.parts] == [2, 2, 2, 20, 20, 14]
 
 
 @pytest.mark.parametrize("before", [5, 15, 40, PART_STEPS + 3, PART_STEPS + 16, PART_STEPS * 2])

@@ -502,6 +502,20 @@ def test_a_driver_that_fails_holds_the_robot_and_ends_its_episode(robot):
     assert not robot.runtime.failed
 
 
+def test_a_scene_that_cannot_be_built_leaves_no_episode_behind(robot):
+    robot.runtime.assign(m.Assignment(tasks=(TASK,), evaluate_every=1, eval_seeds=(900,)))
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("no such task")
+
+    robot.driver.reset = broken
+    run_for(robot, 5)
+    assert robot.arbiter.mode is Mode.HOLDING
+    answer = robot.grant()
+    assert answer is not None
+    assert answer.accepted
+
+
 def test_a_driver_that_never_recovers_ends_the_loop_for_its_supervisor(robot):
     def broken(*, images: bool):
         raise OSError("gone")

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,16 @@ def test_depth_counts_episodes_and_bytes_and_deleting_frees_them(tmp_path):
     assert size >= sum(part.size_bytes for part in manifest.parts)
     spool.delete(manifest.header.episode)
     assert spool.depth == (0, 0)
+
+
+def test_a_disk_with_little_room_begins_no_episode_and_says_so(tmp_path, monkeypatch):
+    spool = Spool(tmp_path)
+    assert not spool.full
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    spool.look_at_disk()
+    assert spool.full
+    assert "make room" in spool.full_reason
 
 
 WRITE_FOREVER = """

@@ -117,6 +117,49 @@ def test_what_the_server_never_takes_is_set_aside_with_its_reason(uploader, spoo
     assert Spool(spool.root).head() is None
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "kept"),
+    [(409, "conflict", False), (409, "episode_closed", False), (409, "missing_parts", True)],
+)
+def test_a_conflict_is_for_good_and_missing_parts_are_sent_again(
+    uploader, spool, ingest, status, code, kept
+):
+    manifest = spool_episode(spool)
+    ingest.fail_once("POST", "close", status)
+    ingest.failure_code = code
+    assert drain(uploader) == int(kept)
+    assert (manifest.header.episode in ingest.closed) is kept
+    assert uploader.rejected == int(not kept)
+
+
+def test_a_part_damaged_on_the_way_is_sent_again_and_one_damaged_on_disk_is_set_aside(
+    uploader, spool, ingest
+):
+    spool_episode(spool)
+    ingest.fail_once("PUT", "parts/0", 422)
+    ingest.failure_code = "hash_mismatch"
+    assert drain(uploader) == 1
+    bad = spool_episode(spool)
+    path = spool.root / bad.header.episode / "part-00000.arrow"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert drain(uploader) == 0
+    assert len(ingest.closed) == 1
+    assert (spool.root / "rejected" / bad.header.episode).exists()
+
+
+def test_one_episode_that_is_refused_again_and_again_lets_the_others_go_first(
+    uploader, spool, ingest
+):
+    stuck, *others = (spool_episode(spool).header.episode for _ in range(3))
+    ingest.fail = lambda method, path: 403 if stuck in path else None
+    with pytest.raises(AssertionError):
+        drain(uploader, tries=30)
+    assert ingest.closed == others
+    ingest.fail = lambda method, path: None
+    drain(uploader)
+    assert ingest.closed == [*others, stuck]
+
+
 def test_a_cursor_that_is_none_is_tried_again(uploader, spool, ingest):
     manifest = spool_episode(spool)
     ingest.files[f"/api/episodes/{manifest.header.episode}"] = b"<html>a proxy</html>"
