@@ -68,9 +68,9 @@ def prepare(options: argparse.Namespace, env: dict[str, str]) -> None:
 
 # ---- the processes ---------------------------------------------------------------------------
 
-# Niceness of what yields, and of what is between a robot and a person.
+# Niceness of what is not in the way from a robot to a person. Agents put themselves first and
+# learners last (ADR 7).
 YIELDING = 5
-LEADING = -10
 
 
 def kept_running(command: str) -> str:
@@ -84,15 +84,13 @@ def kept_running(command: str) -> str:
     )
 
 
-def scheduled(command: str, niceness: int) -> str:
-    """Return a shell line that runs `command` in a session of this niceness, where it is allowed.
+def yielding(command: str) -> str:
+    """Return a shell line whose session yields to others, above all while all of them start.
 
     Every supervised process has a session of its own, and Linux shares processor time between
-    sessions first (autogroups, sched(7)): `nice` alone counts only inside one, so a learner would
-    take as much as a robot however nice it is. Below 0 needs root; without it the line changes
-    nothing.
+    sessions first (autogroups, sched(7)): `nice` alone counts only inside one.
     """
-    return f"{{ echo {niceness} > /proc/self/autogroup; }} 2>/dev/null; {command}"
+    return f"{{ echo {YIELDING} > /proc/self/autogroup; }} 2>/dev/null; {command}"
 
 
 def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
@@ -100,8 +98,6 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
     python = shlex.quote(sys.executable)
     var = shlex.quote(str(options.var))
     server = f"http://127.0.0.1:{port}"
-    # Whatever is not in the way from a robot to a person yields, above all at the start, when
-    # every process imports at once (ADR 7).
     worker = f"{python} -m celery --quiet -A sop_web worker --without-gossip"
     lines = {
         # No idle timeout: a quiet control link is not a broken one.
@@ -126,8 +122,6 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
             f"{python} -m fleet.agent.teleop.scripted --operators-file {var}/operators.json "
             f"--server {server} --count {options.operators}"
         )
-    background = ("worker", "learner", "beat")
-    return {
-        name: scheduled(line, YIELDING if name in background else LEADING)
-        for name, line in lines.items()
-    }
+    for name in ("worker", "learner", "beat"):
+        lines[name] = yielding(lines[name])
+    return lines
