@@ -198,6 +198,27 @@ async def test_an_announcement_is_repeated_but_not_while_the_robot_may_be_at_it(
     assert await robot.until(m.PolicyAnnouncement)
 
 
+async def test_a_version_announced_while_the_row_is_read_is_not_undone(
+    hub: Hub, clock, robot, monkeypatch
+):
+    await in_thread(assign_policy, policy(3))
+    assert (await robot.until(m.PolicyAnnouncement)).policy.number == 3
+    clock.advance(10)
+    store = robots.store_heartbeats
+
+    def slow(heard: dict[str, robots.Heard]) -> dict[str, object]:
+        old = store(heard)
+        assign_policy(policy(4))
+        return old
+
+    monkeypatch.setattr(robots, "store_heartbeats", slow)
+    await beaten(robot, hub)
+    await flushed(hub)
+    assert (await robot.until(m.PolicyAnnouncement)).policy.number == 4
+    assert hub.states.get("arm-01").assigned_number == 4
+    assert await robot.quiet()
+
+
 async def test_every_report_of_a_robot_becomes_one_row(hub: Hub, robot):
     report = m.PolicyReport(
         number=3, sha256=policy(3).sha256, status="applied", t_wall_ns=1_700_000_000_000_000_000

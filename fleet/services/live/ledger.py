@@ -51,17 +51,19 @@ class Ledger:
             self._writing = self._hub.spawn(self._write(heard))
 
     async def _write(self, heard: dict[str, robots.Heard]) -> None:
+        asked_at = self._hub.monotonic()
         try:
             assigned = await in_thread(robots.store_heartbeats, heard)
         except DatabaseError as error:
             log.warning("heartbeats are not in the database: %s", error)
             return
         for robot, policy in assigned.items():
-            self._reconcile(robot, policy, heard[robot].heartbeat.policy)
+            _, told_at, _ = self._announced.get(robot, ("", 0.0, False))
+            # What was announced while the row was read may be newer than the row.
+            if policy is not None and told_at < asked_at:
+                self._reconcile(robot, policy, heard[robot].heartbeat.policy)
 
-    def _reconcile(self, robot: str, assigned: PolicyRef | None, active: PolicyRef | None) -> None:
-        if assigned is None:
-            return
+    def _reconcile(self, robot: str, assigned: PolicyRef, active: PolicyRef | None) -> None:
         self._hub.states.change(robot, assigned_number=assigned.number)
         if active is not None and active.sha256 == assigned.sha256:
             return
