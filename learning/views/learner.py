@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from fleet.models import Operator, Robot, Role
 from fleet.views.pages import operator_page
 from learning import charts
+from learning.exceptions import NotFound
 from learning.models import Learner, PolicyVersion
 from learning.selectors import metrics
 from learning.services.learners import pause_learner, start_learner
@@ -122,7 +123,10 @@ def figures(request: HttpRequest, operator: Operator) -> HttpResponse:
 def switch(request: HttpRequest, operator: Operator, name: str) -> HttpResponse:
     """Start or pause a learner; answers with the fragment."""
     change = start_learner if request.POST.get("state") == "running" else pause_learner
-    chosen = change(name)
+    try:
+        chosen = change(name)
+    except NotFound as error:
+        raise Http404(str(error)) from None
     if not request.htmx:
         return redirect("learning:learner")
     return render(request, "learning/_state.html", _state(chosen, operator))
