@@ -1,12 +1,10 @@
 """Run one robot: `python -m fleet.agent --config FILE`."""
 
-import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 # One simulated robot renders in software unless told otherwise; read when MuJoCo is imported.
 os.environ.setdefault("MUJOCO_GL", "osmesa")
@@ -16,24 +14,11 @@ import torch
 
 from fleet.agent.agent import Agent
 from fleet.agent.config import BadConfig, build_driver, parse
+from fleet.agent.priority import come_first
 
 # A thread that wants the interpreter waits at most this long for it; the default of 5 ms shows
 # up as jitter of the control loop.
 SWITCH_INTERVAL_S = 0.0005
-# Needs a privilege; without it the robots share the machine evenly with everything else.
-NICENESS = -10
-
-
-def _come_first() -> None:
-    """Keep the robot's period before servers and learners on the same machine, where allowed.
-
-    Linux weighs sessions before processes (autogroup), so that niceness alone does nothing between
-    processes of a supervisor that gives each a session of its own.
-    """
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def main() -> int:
@@ -51,7 +36,7 @@ def main() -> int:
     except BadConfig as error:
         print(f"fleet.agent: {error}", file=sys.stderr)
         return 2
-    _come_first()
+    come_first(realtime=config.realtime)
     # Several agents and a learner share a machine; more threads would fight for its cores.
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -39,6 +39,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # Arguments of the driver.
     options: dict[str, Any] = {}
     log_level: str = "info"
+    # Ask for real-time scheduling; for machines on which all robots together leave room.
+    realtime: bool = False
 
     def secret(self) -> str:
         """Return the token. Raises BadConfig when there is none."""
@@ -72,6 +74,12 @@ def parse(arguments: list[str]) -> AgentConfig:
     parser.add_argument("--token-file", help="file with the bearer token (or SOP_ROBOT_TOKEN)")
     parser.add_argument("--spool", help="folder for episodes and state")
     parser.add_argument("--driver", help=f"{', '.join(_DRIVERS)}, or package.module:Class")
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        default=None,
+        help="ask for real-time scheduling; only where the robots leave room for the rest",
+    )
     parser.add_argument("--log-level", help="debug, info, warning or error")
     flags = vars(parser.parse_args(arguments))
     path = flags.pop("config")

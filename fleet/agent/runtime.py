@@ -22,6 +22,7 @@ from fleet.agent.drivers.base import Driver, Reading
 from fleet.agent.episodes import Planner
 from fleet.agent.loopstats import LoopMeter
 from fleet.agent.policies import PolicyKeeper
+from fleet.agent.priority import out_of_the_way
 from fleet.agent.recorder import EpisodeEnd, RecordedTick, Recorder
 from fleet.agent.safety import SafetyGate
 from fleet.agent.situation import PAUSE, Glimpse, Moment, Running, Situation
@@ -230,8 +231,9 @@ class Runtime:
         self._planner.began(plan)
         self._counted()
         self.situation = PAUSE
-        gc.collect()
-        self._driver.reset(plan.task, seed=plan.seed, held_out=plan.purpose == "eval")
+        with out_of_the_way():
+            gc.collect()
+            self._driver.reset(plan.task, seed=plan.seed, held_out=plan.purpose == "eval")
         self.gate.rest()
         if self._controller is None:
             self._adopt_policy()

@@ -26,8 +26,10 @@ def test_a_file_configures_an_agent(tmp_path, name, text):
 def test_flags_override_the_file(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(TOML)
-    config = parse(["--config", str(path), "--server", "https://fleet.example", "--robot", "r2"])
-    assert (config.server, config.robot) == ("https://fleet.example", "r2")
+    config = parse(["--config", str(path), "--server", "https://fleet.example", "--realtime"])
+    assert (config.server, config.robot) == ("https://fleet.example", "robot-1")
+    assert config.realtime
+    assert not parse(["--config", str(path)]).realtime
 
 
 @pytest.mark.parametrize(
