@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every test: Python on SQLite, JavaScript under node, and what depends on row locks again on a
-# private PostgreSQL. All parts run even when one fails; any failure is the exit status.
+# Every test: Python on SQLite, JavaScript under node, and whatever goes through the database, row
+# locks above all, again on a private PostgreSQL. All parts run even when one fails; any failure is the exit status.
 # Arguments go to the first pytest run: make test ARGS='tests/agent -x'
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,8 @@ part "pytest, SQLite" "$python" -m pytest --durations=15 "$@"
 if [ $# -eq 0 ]; then
     compgen -G 'tests/js/*.test.*js' >/dev/null &&
         part "JavaScript" node --test tests/js/
-    part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest -m postgres tests
+    part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest \
+        tests/fleet tests/learning
 fi
 
 if [ ${#failed[@]} -gt 0 ]; then
