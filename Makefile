@@ -32,7 +32,7 @@ run: setup ## set everything up and start the whole system with simulated robots
 	@exec $(py) scripts/run.py --var "$(VAR)" --port "$(PORT)" --robots "$(ROBOTS)" \
 		--operators "$(OPERATORS)" --tasks "$(TASKS)"
 
-test: setup-dev ## every test, on SQLite and the locking ones again on PostgreSQL
+test: setup-dev ## every test; those of the two apps again on PostgreSQL
 	@exec scripts/test.sh $(ARGS)
 
 check: setup-dev ## ruff, mypy, import contracts, migrations, Django's deploy checks
