@@ -16,7 +16,7 @@ Figure = dict[str, Any]
 _SERIES = ("accent", *(f"series-{number}" for number in range(2, 9)))
 
 
-def _layout(y_title: str, *, x_title: str = "", **y_axis: Any) -> dict[str, Any]:
+def _layout(y_title: str, **y_axis: Any) -> dict[str, Any]:
     axis = {
         "gridcolor": "token:line",
         "linecolor": "token:line-strong",
@@ -29,9 +29,9 @@ def _layout(y_title: str, *, x_title: str = "", **y_axis: Any) -> dict[str, Any]
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "Inter, ui-sans-serif, system-ui, sans-serif", "color": "token:muted"},
-        "xaxis": {**axis, "title": {"text": x_title, "font": {"size": 11}}},
+        "xaxis": axis,
         "yaxis": {**axis, "title": {"text": y_title, "font": {"size": 11}}, **y_axis},
-        "legend": {"orientation": "h", "y": -0.22, "font": {"size": 11}},
+        "legend": {"orientation": "h", "y": -0.24, "yanchor": "top", "font": {"size": 11}},
         "hovermode": "x unified",
         "hoverlabel": {
             "bgcolor": "token:surface",
@@ -97,7 +97,7 @@ def loss(metrics: Sequence[LearnerMetric]) -> Figure | None:
             _line(x, [_mean(m.values.get("loss_online")) for m in points], "online", "accent"),
             _line(x, [_mean(m.values.get("loss_offline")) for m in points], "offline", "faint"),
         ],
-        "layout": _layout("loss", x_title="gradient step", rangemode="tozero"),
+        "layout": _layout("loss", rangemode="tozero"),
     }
 
 
@@ -119,7 +119,7 @@ def omega(metrics: Sequence[LearnerMetric]) -> Figure | None:
         data.append(_line(x, raw, f"{task}, raw", colour, line=dotted, showlegend=False, **group))
     return {
         "data": data,
-        "layout": _layout("ω online", x_title="gradient step", range=[-0.02, 1.02]),
+        "layout": _layout("ω online", range=[-0.02, 1.02]),
     }
 
 

@@ -9,8 +9,10 @@ urlpatterns = [
     path("episodes/", episodes.episodes, name="episodes"),
     path("learner/", learner.learner, name="learner"),
     path("learner/_today/", learner.today, name="today"),
-    path("learner/_state/", learner.state, name="state"),
-    path("learner/_versions/", learner.versions, name="versions"),
+    *(
+        path(f"learner/_{part}/", learner.fragment, {"part": part}, name=part)
+        for part in ("state", "tasks", "rounds", "versions")
+    ),
     path("learner/figures.json", learner.figures, name="figures"),
     path("learner/<slug:name>/switch/", learner.switch, name="switch"),
 ]

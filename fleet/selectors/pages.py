@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.timesince import timesince
 
 from fleet.models import FleetSettings, Operator, OperatorKind, PolicyReport, Robot, Task
 from fleet.protocol.control import Mode
@@ -35,6 +36,8 @@ class Tile:
     policy: str
     since: str
     evaluation: bool
+    # Since when it is silent, in words; empty while it is heard.
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,14 @@ def _tile(robot: Robot) -> Tile:
         policy=policy_words(robot),
         since=f"since {timezone.localtime(since):%H:%M:%S}" if since else "",
         evaluation=robot.purpose == "eval" and kind not in ("offline", "stale"),
+        why=_silence(robot) if kind in ("offline", "stale") else "",
     )
+
+
+def _silence(robot: Robot) -> str:
+    if robot.last_heartbeat_at is None:
+        return "never connected"
+    return f"last heard {timesince(robot.last_heartbeat_at, depth=1)} ago"
 
 
 def policy_reports(robot: Robot) -> QuerySet[PolicyReport]:

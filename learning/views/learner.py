@@ -1,17 +1,20 @@
 """The learner page and its fragments, and today's figures for the fleet page."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
 from fleet.models import Operator, Robot, Role
+from fleet.selectors.access import require_role
 from fleet.views.pages import operator_page
 from learning import charts
 from learning.exceptions import NotFound
 from learning.models import Learner, PolicyVersion
 from learning.selectors import metrics
+from learning.selectors.learners import learner_named
 from learning.services.learners import pause_learner, start_learner
 
 VERSIONS_SHOWN = 15
@@ -24,22 +27,47 @@ def _chosen(request: HttpRequest) -> Learner | None:
     return (learners.filter(name=name) if name else learners).first()
 
 
-def _state(learner: Learner, operator: Operator) -> dict[str, Any]:
-    newest = learner.metrics.order_by("-id").first()
+def _newest(learner: Learner) -> dict[str, Any]:
+    point = learner.metrics.order_by("-id").first()
+    return point.values if point else {}
+
+
+def _state(learner: Learner) -> dict[str, Any]:
+    return {"latest": _newest(learner), "figures": metrics.round_figures(learner)}
+
+
+def _tasks(learner: Learner) -> dict[str, Any]:
+    values = _newest(learner)
+    raw, used = values.get("omega_raw") or {}, values.get("omega") or {}
     return {
-        "learner": learner,
-        "may_lead": operator.may(Role.LEAD),
-        "latest": newest.values if newest else {},
-        "figures": metrics.round_figures(learner),
-        "rounds": metrics.recent_rounds(learner),
-        "omegas": _omegas(newest.values if newest else {}),
         "tasks": metrics.success_by_task(),
+        "omegas": [{"task": t, "raw": raw.get(t), "used": used[t]} for t in sorted(used)],
     }
 
 
-def _omegas(values: dict[str, Any]) -> list[dict[str, Any]]:
-    raw, used = values.get("omega_raw") or {}, values.get("omega") or {}
-    return [{"task": task, "raw": raw.get(task), "used": used[task]} for task in sorted(used)]
+def _rounds(learner: Learner) -> dict[str, Any]:
+    return {"rounds": metrics.recent_rounds(learner)}
+
+
+def _versions(learner: Learner) -> dict[str, Any]:
+    running: dict[str, list[Robot]] = {}
+    for robot in Robot.objects.filter(enabled=True).exclude(reported_sha256=""):
+        running.setdefault(robot.reported_sha256, []).append(robot)
+    every = PolicyVersion.objects.filter(learner=learner).select_related("parent")
+    rows = list(every.order_by("-number")[:VERSIONS_SHOWN])
+    # A robot left behind on an old version must not drop out of sight.
+    missing = set(running) - {row.sha256 for row in rows}
+    rows += list(every.filter(sha256__in=missing).order_by("-number"))
+    return {"versions": [{"version": r, "robots": running.get(r.sha256, [])} for r in rows]}
+
+
+# Parts of the page that reload alone.
+_PARTS: dict[str, Callable[[Learner], dict[str, Any]]] = {
+    "state": _state,
+    "tasks": _tasks,
+    "rounds": _rounds,
+    "versions": _versions,
+}
 
 
 @require_GET
@@ -56,48 +84,21 @@ def learner(request: HttpRequest, operator: Operator) -> HttpResponse:
     chosen = _chosen(request)
     context: dict[str, Any] = {"section": "learner", "operator": operator, "learner": chosen}
     if chosen is not None:
-        context |= _state(chosen, operator) | {"versions": _versions(chosen)}
+        context["may_lead"] = operator.may(Role.LEAD)
         context["learners"] = Learner.objects.order_by("name")
+        for values in _PARTS.values():
+            context |= values(chosen)
     return render(request, "learning/learner.html", context)
 
 
 @require_GET
 @operator_page()
-def state(request: HttpRequest, operator: Operator) -> HttpResponse:
-    """What the learner does now: a fragment."""
+def fragment(request: HttpRequest, operator: Operator, part: str) -> HttpResponse:
+    """One part of the page, as the page holds it."""
     chosen = _chosen(request)
     if chosen is None:
         return HttpResponse(status=404)
-    return render(request, "learning/_state.html", _state(chosen, operator))
-
-
-@require_GET
-@operator_page()
-def versions(request: HttpRequest, operator: Operator) -> HttpResponse:
-    """The newest versions and the robots that run them: a fragment."""
-    chosen = _chosen(request)
-    if chosen is None:
-        return HttpResponse(status=404)
-    return render(request, "learning/_versions.html", {"versions": _versions(chosen)})
-
-
-def _versions(learner: Learner) -> list[dict[str, Any]]:
-    running: dict[str, list[Robot]] = {}
-    for robot in Robot.objects.filter(enabled=True).exclude(reported_sha256=""):
-        running.setdefault(robot.reported_sha256, []).append(robot)
-    rows = list(
-        PolicyVersion.objects.filter(learner=learner)
-        .select_related("parent")
-        .order_by("-number")[:VERSIONS_SHOWN]
-    )
-    shown = {row.sha256 for row in rows}
-    # A robot left behind on an old version must not drop out of sight.
-    rows += list(
-        PolicyVersion.objects.filter(learner=learner, sha256__in=set(running) - shown)
-        .select_related("parent")
-        .order_by("-number")
-    )
-    return [{"version": row, "robots": running.get(row.sha256, [])} for row in rows]
+    return render(request, f"learning/_{part}.html", {"learner": chosen} | _PARTS[part](chosen))
 
 
 @require_GET
@@ -118,15 +119,22 @@ def figures(request: HttpRequest, operator: Operator) -> HttpResponse:
     )
 
 
-@require_POST
-@operator_page(Role.LEAD)
+@require_http_methods(["GET", "POST"])
+@operator_page()
 def switch(request: HttpRequest, operator: Operator, name: str) -> HttpResponse:
-    """Start or pause a learner; answers with the fragment."""
-    change = start_learner if request.POST.get("state") == "running" else pause_learner
+    """The button that starts or pauses a learner: a fragment. POST presses it, for leads."""
     try:
-        chosen = change(name)
+        chosen = learner_named(name)
+        if request.method == "POST":
+            require_role(operator, Role.LEAD)
+            wanted = request.POST.get("state")
+            chosen = (start_learner if wanted == "running" else pause_learner)(name)
     except NotFound as error:
         raise Http404(str(error)) from None
-    if not request.htmx:
+    if request.method == "POST" and not request.htmx:
         return redirect("learning:learner")
-    return render(request, "learning/_state.html", _state(chosen, operator))
+    context = {"learner": chosen, "may_lead": operator.may(Role.LEAD)}
+    response = render(request, "learning/_switch.html", context)
+    if request.method == "POST":
+        response["HX-Trigger"] = "learner:switched"
+    return response

@@ -92,7 +92,7 @@ function show() {
   const context = { you: link.operator, nowMs: link.now(), online: link.online };
   const said = facts(state, context);
   paint(page, said);
-  for (const slot of document.querySelectorAll("header [data-live]")) write(slot, said[slot.dataset.live]);
+  for (const slot of document.querySelectorAll("header [data-live]")) write(slot, said[slot.dataset.live] ?? "");
   const kind = link.online ? condition(state) : "offline";
   const evaluation = state.heartbeat?.purpose === "eval" && kind === "autonomous";
   const button = $("takeover");

@@ -41,12 +41,13 @@ export function heardMs(state) {
   return (state.heartbeat.t_wall_ns + (state.heartbeat.clock_offset_ns ?? 0)) / 1e6;
 }
 
-/** @param {object} state @param {number} nowMs server clock @returns {string} why it does not act, or "" */
+/** @param {object} state @param {number} nowMs server clock @returns {string|null} why it does not act, or ""; null leaves what is there */
 export function why(state, nowMs) {
   const kind = condition(state);
   const beat = state.heartbeat;
   if (kind === "offline" || kind === "stale") {
-    return beat ? `last heard ${age(nowMs - heardMs(state))} ago` : "never connected";
+    // Without a heartbeat since the server started, what the row knew on rendering stands.
+    return beat ? `last heard ${age(nowMs - heardMs(state))} ago` : null;
   }
   if (kind === "stopped" || kind === "holding") return beat.reason || "waits for a person to resume it";
   return "";
@@ -73,21 +74,27 @@ export function latencyKind(ms) {
   return ms <= 80 ? "good" : ms <= 200 ? "holding" : "bad";
 }
 
+/** @param {object} beat a Heartbeat @param {string} kind @returns {string} */
+function taskWords(beat, kind) {
+  if (beat.task) return title(beat.task);
+  return kind === "autonomous" ? "between episodes" : "no task yet";
+}
+
 /**
- * Everything a page paints of one robot.
+ * Everything a page paints of one robot; null leaves a slot as the server rendered it.
  * @param {object} state a RobotState
  * @param {{you: string, nowMs: number, online: boolean}} context
- * @returns {Record<string, string>} slot → text; keys are the values of data-live
+ * @returns {Record<string, string|null>} slot → text; keys are the values of data-live
  */
 export function facts(state, { you, nowMs, online }) {
-  const beat = state.heartbeat ?? { loop: {} };
   const kind = online ? condition(state) : "offline";
+  const common = { kind, state: online ? stateWords(state, you) : "No connection", why: online ? why(state, nowMs) : "" };
+  if (!state.heartbeat) return common;
+  const beat = state.heartbeat;
   const loop = beat.loop ?? {};
   return {
-    kind,
-    state: online ? stateWords(state, you) : "No connection",
-    why: online ? why(state, nowMs) : "",
-    task: beat.task ? title(beat.task) : "no task yet",
+    ...common,
+    task: taskWords(beat, kind),
     instruction: beat.instruction ? `“${beat.instruction}”` : "",
     evaluation: beat.purpose === "eval" && kind !== "offline" ? "Evaluation" : "",
     policy: policyWords(state),

@@ -42,9 +42,9 @@ export function paint(root, facts) {
   }
   for (const element of root.querySelectorAll("[data-live]")) {
     const name = element.dataset.live;
-    if (name === "recent") paintOutcomes(element, facts.recent);
-    else if (name in facts) write(element, facts[name]);
+    if (name === "recent" && facts.recent !== undefined) paintOutcomes(element, facts.recent);
+    else if (typeof facts[name] === "string") write(element, facts[name]);
     if (name === "state") colour(element, facts.kind);
-    if (name === "link") colour(element, facts.linkKind, ["good", "holding", "bad", "offline"]);
+    if (name === "link" && facts.linkKind) colour(element, facts.linkKind, ["good", "holding", "bad", "offline"]);
   }
 }

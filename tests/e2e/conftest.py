@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from scripts.embedded_redis import embedded_redis
-from tests.e2e.pages import FleetPage, RobotPage, SignInPage
+from tests.e2e.pages import SLOW_MS, FleetPage, RobotPage, SignInPage
 from tests.e2e.site import Site
 
 CHROMIUM = "/usr/bin/chromium"
@@ -40,6 +40,7 @@ class Desk:
         """Open an empty page of a session that nobody is signed in to."""
         context = self.browser.new_context(viewport={"width": 1440, "height": 900}, **options)
         self.contexts.append(context)
+        context.set_default_timeout(SLOW_MS)
         context.on("console", self._said)
         context.on("weberror", lambda thrown: self.errors.append(str(thrown.error)))
         return context.new_page()

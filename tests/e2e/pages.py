@@ -8,7 +8,8 @@ from typing import Self
 from playwright.sync_api import Locator, Page, expect
 
 # A busy machine needs a moment. Conditions are waited for, never time.
-SLOW_MS = 30_000
+SLOW_MS = 60_000
+expect.set_options()
 
 
 class SignInPage:
@@ -36,17 +37,17 @@ class FleetPage:
         return self.page.get_by_role("article", name=f"Robot {robot}")
 
     def expect_state(self, robot: str, words: str | re.Pattern[str]) -> None:
-        expect(self.tile(robot).locator("[data-live=state]")).to_have_text(words, timeout=SLOW_MS)
+        expect(self.tile(robot).locator("[data-live=state]")).to_have_text(words)
 
     def expect_live_picture(self, robot: str) -> None:
-        expect(self.tile(robot).locator("canvas[data-frame]")).to_be_visible(timeout=SLOW_MS)
+        expect(self.tile(robot).locator("canvas[data-frame]")).to_be_visible()
 
     def stop_fleet_by_key(self) -> None:
         self.page.keyboard.press("Shift+Escape")
 
     def expect_stop_confirmed(self, robots: int) -> None:
         words = f"{robots} of {robots} robot{'s' * (robots != 1)} confirmed the stop"
-        expect(self.page.get_by_role("alert")).to_contain_text(words, timeout=SLOW_MS)
+        expect(self.page.get_by_role("alert")).to_contain_text(words)
 
 
 class RobotPage:
@@ -58,9 +59,7 @@ class RobotPage:
 
     def open(self) -> Self:
         self.page.goto(f"{self.url}/robots/{self.robot}/")
-        expect(self.page.locator("main [data-camera] canvas[data-frame]").first).to_be_visible(
-            timeout=SLOW_MS
-        )
+        expect(self.page.locator("main [data-camera] canvas[data-frame]").first).to_be_visible()
         return self
 
     def press(self, key: str) -> None:
@@ -68,21 +67,21 @@ class RobotPage:
 
     def take_over(self) -> None:
         """Take over as soon as it is offered: an evaluation may have to end first."""
-        expect(self.takeover).to_be_enabled(timeout=2 * SLOW_MS)
+        expect(self.takeover).to_be_enabled()
         self.press("t")
-        expect(self.takeover).to_contain_text("hand back", timeout=SLOW_MS)
+        expect(self.takeover).to_contain_text("hand back")
 
     def hand_back(self) -> None:
         self.press("t")
-        expect(self.takeover).not_to_contain_text("hand back", timeout=SLOW_MS)
+        expect(self.takeover).not_to_contain_text("hand back")
 
     def expect_state(self, words: str | re.Pattern[str]) -> None:
-        expect(self.state).to_have_text(words, timeout=SLOW_MS)
+        expect(self.state).to_have_text(words)
 
     def hand_z(self) -> float:
         """Height of the hand in metres, from the telemetry on the page."""
         slot = self.page.locator("[data-value=hand_z]")
-        expect(slot).to_have_text(re.compile(r"\d\.\d+"), timeout=SLOW_MS)
+        expect(slot).to_have_text(re.compile(r"\d\.\d+"))
         return float(slot.inner_text())
 
     def modes_of_next_states(self, count: int) -> list[str]:
@@ -106,9 +105,9 @@ class RobotPage:
         On a busy machine the picture may be stale for a moment, which ends the motion until the key
         is pressed anew: so does a person, and so does this.
         """
-        for _ in range(20):
+        for _ in range(SLOW_MS // 3000):
             self.page.keyboard.down(key)
-            reached = self.wait(until, seconds=SLOW_MS / 20_000)
+            reached = self.wait(until, seconds=3)
             self.page.keyboard.up(key)
             if reached:
                 return
@@ -128,7 +127,7 @@ class RobotPage:
 
     def free(self) -> Self:
         """Bring the robot to the policy, whatever an earlier test left behind."""
-        expect(self.state).to_have_text(re.compile("Stopped|Holding|Autonomous"), timeout=SLOW_MS)
+        expect(self.state).to_have_text(re.compile("Stopped|Holding|Autonomous"))
         if self.state.inner_text() == "Stopped":
             self.act("Release the stop")
             self.expect_state("Holding")

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, WebSocket, expect
 
 from tests.e2e.conftest import Desk
-from tests.e2e.pages import SLOW_MS, RobotPage, SignInPage
+from tests.e2e.pages import RobotPage, SignInPage
 from tests.e2e.site import Site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sim, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -40,7 +40,7 @@ def test_the_arm_moves_under_one_tab_and_holds_when_that_tab_is_closed(desk: Des
     before = driver.hand_z()
     driver.drive("r", until=lambda: driver.hand_z() > before + 0.02)
     expect(driver.page.locator("[data-applied]")).to_have_text(
-        re.compile(r"^-?0\.00\s+-?0\.00\s+-?0\.00\s"), timeout=SLOW_MS
+        re.compile(r"^-?0\.00\s+-?0\.00\s+-?0\.00\s"),
     )
     # The other tab sees the same arm: its own telemetry says so.
     assert other.hand_z() > before + 0.015
@@ -61,7 +61,7 @@ def test_a_robot_that_somebody_drives_is_refused_to_others_and_free_after_hand_b
     expect(other.takeover).to_be_disabled()
     driver.hand_back()
     other.expect_state("Autonomous")
-    expect(other.takeover).to_be_enabled(timeout=SLOW_MS)
+    expect(other.takeover).to_be_enabled()
 
 
 def test_looking_away_sends_no_more_commands_and_ends_in_holding(desk: Desk) -> None:
@@ -98,7 +98,7 @@ def test_a_stale_picture_locks_driving_out_and_says_so(desk: Desk, site: Site) -
         assert all(message["action"][:3] == [0, 0, 0] for message in sent)
     finally:
         site.go_on("robot-1")
-    expect(lockout).to_be_hidden(timeout=SLOW_MS)
+    expect(lockout).to_be_hidden()
 
 
 def test_stop_fleet_by_key_is_confirmed_by_every_robot_and_needs_two_steps_back(desk: Desk) -> None:
@@ -149,10 +149,10 @@ def test_a_lost_server_is_said_and_the_page_recovers_by_itself(desk: Desk, site:
     fleet.expect_live_picture("robot-2")
     site.stop("web")
     lost = fleet.page.get_by_text("No connection to the server")
-    expect(lost).to_be_visible(timeout=SLOW_MS)
+    expect(lost).to_be_visible()
     fleet.expect_state("robot-2", "No connection")
     site.start_web()
-    expect(lost).to_be_hidden(timeout=SLOW_MS)
+    expect(lost).to_be_hidden()
     fleet.expect_state("robot-2", re.compile("Autonomous|Holding|Stopped"))
     # The browser reports refused connections and fragments; that is the point of this test.
     desk.errors[:] = [e for e in desk.errors if "ERR_CONNECTION" not in e and "htmx:" not in e]
@@ -174,19 +174,19 @@ def test_the_learner_is_drawn_under_the_content_security_policy(desk: Desk, site
     for chart in ("loss", "omega", "buffers"):
         expect(page.locator(f"[data-chart={chart}] svg .scatterlayer path").first).to_be_attached()
     expect(page.get_by_text("No evaluation finished yet").first).to_be_visible()
-    expect(page.get_by_role("cell", name=re.compile("robot-1"))).to_be_visible(timeout=SLOW_MS)
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_role("button", name="Pause")).to_be_visible()
-    page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_role("button", name="Start")).to_be_visible()
+    expect(page.get_by_role("cell", name=re.compile("robot-1"))).to_be_visible()
+    page.get_by_role("button", name="Start the learner").click()
+    expect(page.get_by_role("button", name="Pause the learner")).to_be_visible()
+    page.get_by_role("button", name="Pause the learner").click()
+    expect(page.get_by_role("button", name="Start the learner")).to_be_visible()
 
 
 def test_scripted_operators_are_paused_for_everybody_who_looks(desk: Desk) -> None:
     operator, viewer = desk.fleet("operator"), desk.fleet("viewer")
     operator.page.get_by_role("button", name="Pause scripted operators").click()
-    expect(viewer.page.locator("#scripted .chip")).to_have_text("paused", timeout=SLOW_MS)
+    expect(viewer.page.locator("#scripted .chip")).to_have_text("paused")
     operator.page.get_by_role("button", name="Resume scripted operators").click()
-    expect(viewer.page.locator("#scripted .chip")).to_have_text("1 on duty", timeout=SLOW_MS)
+    expect(viewer.page.locator("#scripted .chip")).to_have_text("1 on duty")
 
 
 def test_a_wrong_password_is_said_in_words(desk: Desk, site: Site) -> None:

@@ -265,3 +265,11 @@ def test_vendored_files_are_the_ones_that_are_listed() -> None:
 def test_modules_of_the_browser_stay_short() -> None:
     for path in (Path(settings.BASE_DIR) / "static" / "js").glob("*.js"):
         assert len(path.read_text().splitlines()) <= 200, path.name
+
+
+def test_an_offline_tile_says_since_when(cast: Cast) -> None:
+    make_robot("arm-1", last_heartbeat_at=timezone.now() - timedelta(minutes=5))
+    make_robot("arm-2")
+    text = signed_in(cast.viewer).get("/").content.decode()
+    assert "last heard 5\xa0minutes ago" in text
+    assert "never connected" in text

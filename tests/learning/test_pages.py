@@ -64,11 +64,11 @@ def test_a_learner_without_anything_says_what_comes_next(cast: Cast, learner: Le
 
 def test_only_leads_start_and_pause_a_learner(cast: Cast, learner: Learner) -> None:
     path = "/learner/hg-dagger/switch/"
-    assert "Start</button>" not in page(cast.operator, "/learner/")
+    assert "Start the learner</button>" not in page(cast.operator, "/learner/")
     assert signed_in(cast.operator).post(path, {"state": "running"}).status_code == 403
     learner.refresh_from_db()
     assert learner.state == "paused"
-    assert "Start</button>" in page(cast.lead, "/learner/")
+    assert "Start the learner</button>" in page(cast.lead, "/learner/")
     assert signed_in(cast.lead).post(path, {"state": "running"}).status_code == 302
     learner.refresh_from_db()
     assert learner.state == "running"
@@ -77,7 +77,7 @@ def test_only_leads_start_and_pause_a_learner(cast: Cast, learner: Learner) -> N
         .post(path, {"state": "paused"}, headers={"HX-Request": "true"})
         .content.decode()
     )
-    assert "Start</button>" in fragment
+    assert "Start the learner</button>" in fragment
     assert "<html" not in fragment
 
 
@@ -95,7 +95,7 @@ def test_the_page_says_why_a_round_did_not_run(cast: Cast, learner: Learner) -> 
         learner=learner, number=1, epoch=1, state="failed", ended_at=timezone.now(),
         reason="StoreUnavailable: the store does not answer",
     )  # fmt: skip
-    text = page(cast.viewer, "/learner/_state/")
+    text = page(cast.viewer, "/learner/")
     assert "no trainable episode yet" in text
     assert text.count("the store does not answer") == 2
     assert ">failed<" in text
@@ -118,7 +118,7 @@ def test_figures_are_drawn_from_the_curves(cast: Cast, learner: Learner) -> None
     named = {line["name"]: line["y"] for line in figures["omega"]["data"]}
     assert named == {"a": [0.8] * 2, "a, raw": [0.93] * 2, "b": [0.5] * 2, "b, raw": [0.5] * 2}
     assert [line["y"] for line in figures["buffers"]["data"]] == [[3, 3], [60, 60]]
-    text = page(cast.viewer, "/learner/_state/")
+    text = page(cast.viewer, "/learner/_tasks/")
     assert "<b>0.80</b>" in text
     assert ">0.93<" in text
 
