@@ -34,7 +34,7 @@ from scripts.machine import StartError, check_machine, choose_port, take_folder 
 from scripts.processes import environment, prepare, processes  # noqa: E402
 
 # Seconds between the request to stop and SIGKILL: a round may be inside a checkpoint.
-STOP_WAIT_S = 12
+STOP_WAIT_S = 20
 # Ready takes seconds; on a machine busy with something else it takes longer.
 READY_S = 300
 # Of the simulated robots; one frame of it shows that they can be watched.
