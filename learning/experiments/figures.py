@@ -65,7 +65,12 @@ def plot_loop(
         )
     top.set(ylim=(0, 1), ylabel="success", title=title)
     top.legend(loc="lower right", fontsize="small")
-    bottom.plot(minutes, [s.human_minutes for s in samples], label="minutes driven by scripted operators", color="#36c")
+    bottom.plot(
+        minutes,
+        [s.human_minutes for s in samples],
+        label="minutes driven by scripted operators",
+        color="#36c",
+    )
     bottom.plot(minutes, [s.corrections for s in samples], label="corrections", color="#c83")
     bottom.set(xlabel="minutes of the online phase", ylabel="count or minutes")
     share = bottom.twinx()
