@@ -11,6 +11,8 @@ import { age } from "./words.js";
 const SHOW_MS = 100;
 // Round trips are averaged over about this many commands.
 const SMOOTHING = 0.2;
+// What was said stays this long: longer than it takes to look up from the picture.
+const SAID_MS = 8000;
 
 const page = document.querySelector("[data-cockpit]");
 const spec = JSON.parse(document.getElementById("robot-spec").textContent);
@@ -35,6 +37,7 @@ let telemetry = null;
 let line = { episode: "", spans: [] };
 let commandMs = NaN;
 let asking = false;
+let saidMs = performance.now();
 // Whether a state with our lease was seen: one from before the grant must not look like its end.
 let seen = false;
 
@@ -46,6 +49,7 @@ function say(text, kind = "") {
   const box = $("message");
   box.textContent = text;
   box.dataset.kind = kind;
+  saidMs = performance.now();
 }
 
 // Not refused while the picture is stale: a takeover stops the policy, which may be what is needed.
@@ -125,7 +129,11 @@ function showFast() {
     write(slot, ms === Infinity ? "no frame" : `frame ${age(ms)}`);
     slot.dataset.stale = String(ms > STALE_VIDEO_MS);
   }
-  $("lockout").hidden = !(mine() && frameAgeMs() > STALE_VIDEO_MS);
+  const lockout = $("lockout");
+  const locked = mine() && frameAgeMs() > STALE_VIDEO_MS;
+  if (!lockout.hidden && !locked && mine()) say("The picture is live again. Press a key to go on.");
+  lockout.hidden = !locked;
+  if (now - saidMs > SAID_MS && page.dataset.mayDrive === "true") say("");
   const ms = mine() && !Number.isNaN(commandMs) ? commandMs : link.rttMs;
   const light = $("latency");
   write(light, ms > 0 ? `${Math.round(ms)} ms` : "—");

@@ -3,6 +3,7 @@
 // Commands go out at 20 Hz while a key is down, one command of zero motion follows the last key,
 // and then only the lease is kept. When the driver looks away (blur, hidden tab) one zero command
 // goes out and the lease is kept no more: the robot's own dead-man and the lease's end do the rest.
+// On a stale picture nothing but the lease goes out, and keys must be pressed anew afterwards.
 
 export const PERIOD_MS = 50;
 export const KEEP_MS = 1000;
@@ -121,10 +122,12 @@ export class Driver {
     if (!attentive || locked) {
       this.keys.clear();
       this.gripperUntilMs = -Infinity;
-      const out = this.moving || left ? [this.drive([], nowMs, frameAgeMs)] : [];
+      const ended = this.moving || left;
       this.moving = false;
-      // Somebody who looks at a frozen picture is still there; somebody who left is not.
-      return attentive ? [...out, ...this.keep(nowMs)] : out;
+      // Somebody who looks at a frozen picture is still there; somebody who left is not. On a
+      // frozen picture even zero motion would be refused: the robot's dead-man ends the motion.
+      if (attentive) return this.keep(nowMs);
+      return ended && !locked ? [this.drive([], nowMs, frameAgeMs)] : [];
     }
     const active = this.keys.size > 0 || nowMs < this.gripperUntilMs;
     if (active) {

@@ -111,9 +111,8 @@ test("a stale picture locks driving out and keeps the lease", () => {
   const d = driver();
   d.press("KeyW");
   run(d, 0, 200, LOOKING);
-  const sent = run(d, 200, 200 + 2 * KEEP_MS, STALE);
-  assert.deepEqual(sent[0].action.slice(0, 3), [0, 0, 0]);
-  assert.ok(sent.slice(1).every((m) => m.type === "KeepLease"));
+  const sent = run(d, 200, 200 + 3 * KEEP_MS, STALE);
+  assert.ok(sent.length >= 2 && sent.every((m) => m.type === "KeepLease"));
   d.press("KeyW");
   assert.ok(d.step(9000, STALE).every((m) => m.type === "KeepLease"));
 });
