@@ -20,7 +20,7 @@ from pathlib import Path
 from scripts.embedded_redis import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-START_S = 60.0
+START_S = 100.0
 
 
 def environment(var: Path, redis_url: str = "") -> dict[str, str]:

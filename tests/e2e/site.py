@@ -17,7 +17,7 @@ from pathlib import Path
 from scripts.embedded_redis import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 60.0
+START_S = 150.0
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = START_S) -> None:

@@ -83,7 +83,7 @@ class Site:
     def end_worker(self, how: int = signal.SIGTERM) -> None:
         if self.worker is not None and self.worker.poll() is None:
             os.kill(self.worker.pid, how)
-            self.worker.wait(30)
+            self.worker.wait(90)
 
     def rows(self, sql: str) -> list[tuple]:
         # Read beside the worker, without Django: this process has a database of its own.

@@ -90,11 +90,13 @@ def test_the_embedded_redis_listens_on_loopback_only_and_ends_with_its_block(tmp
 
     from scripts.embedded_redis import embedded_redis
 
+    # Other tests' servers may be children of this process too.
+    before = set(psutil.Process().children(recursive=True))
     with embedded_redis(tmp_path) as url:
         port = int(url.split(":")[2].split("/")[0])
         assert url == f"redis://127.0.0.1:{port}/0"
-        me = psutil.Process()
-        servers = [p for p in me.children(recursive=True) if "redis" in p.name()]
+        started = set(psutil.Process().children(recursive=True)) - before
+        servers = [p for p in started if "redis" in p.name()]
         assert len(servers) == 1
         bound = {c.laddr.ip for c in servers[0].net_connections() if c.status == "LISTEN"}
         assert bound == {"127.0.0.1"}
