@@ -69,6 +69,7 @@ function paintAges() {
 
 /** Send one message for each robot in a condition, as the buttons above the wall do. */
 function forEvery(condition, message) {
+  showRefusal("");
   for (const state of link.robots.values()) {
     if (matches(state, condition)) link.send({ ...message, robot: state.robot });
   }
@@ -80,6 +81,17 @@ document.body.addEventListener("sop:state", (event) => {
 document.body.addEventListener("sop:snapshot", paintAll);
 document.body.addEventListener("fleet:changed", paintAll);
 document.body.addEventListener("sop:link", paintAll);
+/** What was refused, in the server's or the robot's words; gone with the next thing asked for. */
+function showRefusal(text) {
+  const box = document.querySelector("[data-refused]");
+  box.textContent = text;
+  box.hidden = text === "";
+}
+
+document.body.addEventListener("sop:refused", (event) => showRefusal(event.detail.reason));
+document.body.addEventListener("sop:answer", ({ detail: { robot, answer } }) => {
+  if (!answer.accepted) showRefusal(`${robot}: ${answer.reason || "refused"}`);
+});
 document.querySelector("[data-filters]")?.addEventListener("click", (event) => {
   const button = event.target.closest("[data-filter]");
   if (button) showFilter(button);

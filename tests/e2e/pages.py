@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 
 # A busy machine needs a moment. Conditions are waited for, never time.
 SLOW_MS = 60_000
-expect.set_options()
+expect.set_options(timeout=SLOW_MS)
 
 
 class SignInPage:
