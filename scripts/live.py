@@ -10,6 +10,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from fleet.protocol import messages as m
 from fleet.protocol.codec import BadMessage, decode_to_browser, encode_text
+from fleet.protocol.control import Mode
 
 
 def answers(url: str) -> bool:
@@ -61,12 +62,17 @@ def online_robots(server: str, token: str, *, robots: int, until: float) -> dict
     return seen
 
 
-def first_frame(server: str, token: str, *, robot: str, camera: str, until: float) -> None:
-    """Return when one frame of `camera` arrived. Raises TimeoutError at `until`."""
+def first_frame(server: str, token: str, *, robots: list[str], camera: str, until: float) -> None:
+    """Return when `camera` of any robot sent a frame. Raises TimeoutError at `until`."""
     with _open(server, "/ws/feed/", token) as socket:
-        socket.send(encode_text(m.WatchFrames(feeds=((robot, camera, "thumbnail"),))))
+        feeds = tuple((robot, camera, "thumbnail") for robot in robots)
+        socket.send(encode_text(m.WatchFrames(feeds=feeds)))
         while not isinstance(socket.recv(timeout=max(0.0, until - time.monotonic())), bytes):
             pass
+
+
+def _acts(state: m.RobotState) -> bool:
+    return state.heartbeat is not None and state.heartbeat.mode == Mode.AUTONOMOUS
 
 
 def wait_until_live(server: str, token: str, *, robots: int, camera: str, until: float) -> bool:
@@ -76,7 +82,10 @@ def wait_until_live(server: str, token: str, *, robots: int, camera: str, until:
     while robots and time.monotonic() < until:
         try:
             seen = online_robots(server, token, robots=robots, until=until)
-            first_frame(server, token, robot=min(seen), camera=camera, until=until)
+            # A robot that held when it was switched off holds still, and has no scene to show.
+            acting = [name for name, state in seen.items() if _acts(state)]
+            if acting:
+                first_frame(server, token, robots=acting, camera=camera, until=until)
             return True
         except (OSError, WebSocketException):
             # TimeoutError is an OSError: the loop's condition ends it.

@@ -68,6 +68,8 @@ def prepare(options: argparse.Namespace, env: dict[str, str]) -> None:
 
 # ---- the processes ---------------------------------------------------------------------------
 
+# What nobody waits for starts when the robots are live, or after this long in any case.
+LIVE_WAIT_S = 60
 # Niceness of what is not in the way from a robot to a person. Agents put themselves first and
 # learners last (ADR 7).
 YIELDING = 5
@@ -91,6 +93,22 @@ def yielding(command: str) -> str:
     sessions first (autogroups, sched(7)): `nice` alone counts only inside one.
     """
     return f"{{ echo {YIELDING} > /proc/self/autogroup; }} 2>/dev/null; {command}"
+
+
+def live_mark(var: Path) -> Path:
+    """Return the file that exists while the system of `var` is live."""
+    return var / "logs" / "live"
+
+
+def after_live(command: str, var: Path) -> str:
+    """Return a shell line that waits for the robots to be live before it runs `command`.
+
+    At the start every process spends seconds of processor time on imports; on two cores those of
+    a person's page and of the robots come first.
+    """
+    mark = shlex.quote(str(live_mark(var)))
+    wait = f"for i in $(seq {5 * LIVE_WAIT_S}); do [ -e {mark} ] && break; sleep 0.2; done"
+    return f"{wait}; {command}"
 
 
 def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
@@ -126,5 +144,7 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
             f"--server {server} --count {options.operators}"
         )
     for name in ("worker", "learner", "beat"):
-        lines[name] = yielding(lines[name])
+        lines[name] = yielding(after_live(lines[name], options.var))
+    if "operators" in lines:
+        lines["operators"] = after_live(lines["operators"], options.var)
     return lines

@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.embedded_redis import RedisError, embedded_redis  # noqa: E402
 from scripts.live import wait_until_live  # noqa: E402
 from scripts.machine import StartError, check_machine, choose_port, take_folder  # noqa: E402
-from scripts.processes import environment, prepare, processes  # noqa: E402
+from scripts.processes import environment, live_mark, prepare, processes  # noqa: E402
 
 # Seconds between the request to stop and SIGKILL: a round may be inside a checkpoint.
 STOP_WAIT_S = 20
@@ -103,6 +103,7 @@ class Announcer(threading.Thread):
             camera=CAMERA,
             until=self.started + READY_S,
         )
+        live_mark(var).touch()
         if not live:
             self.say(f"Not every robot is live after {READY_S} s: see {var / 'logs'}")
             return
@@ -138,6 +139,7 @@ def supervise(options: argparse.Namespace, port: int, env: dict[str, str]) -> in
             "var": str(options.var),
             "redis_url": env["REDIS_URL"],
         }
+        live_mark(options.var).unlink(missing_ok=True)
         Announcer(options, manager, ready).start()
         manager.loop()
     return 0 if manager.returncode in INTERRUPTED else int(manager.returncode or 0)
