@@ -41,8 +41,9 @@ check: setup-dev ## ruff, mypy, import contracts, migrations, Django's deploy ch
 	$(py) -m mypy
 	.venv/bin/lint-imports --no-cache
 	$(py) manage.py makemigrations --check --dry-run
-	SECRET_KEY=$$($(py) -c 'import secrets; print(secrets.token_urlsafe(64))') DEBUG=0 \
-		ALLOWED_HOSTS=console.example REDIS_URL=redis://localhost/0 \
+	SECRET_KEY=$$($(py) -c 'import secrets; print(secrets.token_urlsafe(64))') SOP_PRODUCTION=1 \
+		ALLOWED_HOSTS=console.example REDIS_URL=rediss://redis.example \
+		DATABASE_URL=postgresql://postgres.example/sop SOP_VAR=var/check \
 		$(py) manage.py check --deploy --fail-level WARNING
 
 bench: setup-dev ## measure this machine; table, var/bench.json, and one line of JSON
