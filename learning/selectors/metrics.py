@@ -62,6 +62,9 @@ class Today:
     success: Rate
     episodes: int
     corrections: int
+    # Scripted operators' takeovers, of `corrections`.
+    scripted_corrections: int
+    # Minutes operators held robots, scripted ones included.
     human_minutes: float
     published_at: datetime | None
     published_number: int | None
@@ -105,6 +108,10 @@ def today(now: datetime | None = None) -> Today:
         purpose=Purpose.DEMONSTRATION
     )
     sums = closed.aggregate(n=Count("pk"), human_s=Sum("human_s"))
+    spans = closed.aggregate(
+        n=Count("interventions"),
+        scripted=Count("interventions", filter=~Q(interventions__operator_kind="human")),
+    )
     newest = (
         PolicyVersion.objects.filter(state=PolicyVersion.State.PUBLISHED)
         .order_by("-created_at")
@@ -115,7 +122,8 @@ def today(now: datetime | None = None) -> Today:
             evaluations().filter(started_at__gte=start).values_list("outcome_in_force", flat=True)
         ),
         episodes=sums["n"],
-        corrections=closed.aggregate(n=Count("interventions"))["n"],
+        corrections=spans["n"],
+        scripted_corrections=spans["scripted"],
         human_minutes=(sums["human_s"] or 0.0) / 60,
         published_at=newest.created_at if newest else None,
         published_number=newest.number if newest else None,

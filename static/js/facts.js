@@ -120,28 +120,32 @@ export function outcomes(recent) {
   return [...recent].slice(-10).map((code) => ({ code, word: OUTCOMES[code] ?? "unknown" }));
 }
 
-/** @param {object[]} states @returns {Record<string, number>} how many robots are in each condition */
+/** What a robot counts as: its condition, with scripts apart from people and stale as offline. */
+function counted(state) {
+  const kind = condition(state);
+  if (kind === "stale") return "offline";
+  return kind === "human" && state.lease && state.lease.holder_kind !== "human" ? "scripted" : kind;
+}
+
+/** @param {object[]} states @returns {Record<string, number>} how many robots count as what */
 export function tally(states) {
-  const counts = { all: states.length, autonomous: 0, human: 0, holding: 0, stopped: 0, offline: 0 };
-  for (const state of states) {
-    const kind = condition(state);
-    counts[kind === "stale" ? "offline" : kind] += 1;
-  }
+  const counts = { all: states.length, autonomous: 0, human: 0, scripted: 0, holding: 0, stopped: 0, offline: 0 };
+  for (const state of states) counts[counted(state)] += 1;
   return counts;
 }
 
 /** @param {object} state @param {string} filter @returns {boolean} whether the tile is shown under a filter */
 export function matches(state, filter) {
-  const kind = condition(state);
-  return filter === "all" || filter === kind || (filter === "offline" && kind === "stale");
+  return filter === "all" || filter === counted(state);
 }
 
-// What a person must act on comes first.
-const URGENCY = { stopped: 0, holding: 1, human: 2, stale: 3, autonomous: 4, offline: 5 };
-
-/** Sort key of a tile. @param {object} state @returns {number} */
+/**
+ * Sort key of a tile: what waits for a person comes first. Nothing else moves a tile, or the wall
+ * would be in motion whenever a script takes over.
+ * @param {object} state @returns {number}
+ */
 export function urgency(state) {
-  return URGENCY[condition(state)];
+  return { stopped: 0, holding: 1 }[condition(state)] ?? 2;
 }
 
 /** @param {object} a @param {object} b @returns {boolean} whether a page must ask the server anew */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { behind, changed, condition, facts, holder, latencyKind, matches, outcomes, policyWords, stateWords, tally, why } from "../../static/js/facts.js";
+import { behind, changed, condition, facts, holder, latencyKind, matches, outcomes, policyWords, stateWords, tally, urgency, why } from "../../static/js/facts.js";
 
 function state(more = {}, beat = {}) {
   return {
@@ -99,6 +99,19 @@ test("counts and filters agree on what offline means", () => {
   const counts = tally(states);
   assert.deepEqual([counts.all, counts.autonomous, counts.offline, counts.stopped], [4, 1, 2, 1]);
   assert.equal(states.filter((s) => matches(s, "offline")).length, 2);
+});
+
+test("a script that drives is counted apart from people", () => {
+  const script = state({ lease: { holder: "script-1", holder_kind: "scripted", epoch: 3 } }, { mode: "takeover" });
+  const person = state({ lease: { holder: "anna", holder_kind: "human", epoch: 4 } }, { mode: "takeover" });
+  const counts = tally([script, person]);
+  assert.deepEqual([counts.human, counts.scripted], [1, 1]);
+  assert.deepEqual([matches(script, "human"), matches(script, "scripted")], [false, true]);
+});
+
+test("only what waits for a person moves to the front of the wall", () => {
+  const modes = ["stopped", "holding", "takeover", "autonomous"];
+  assert.deepEqual(modes.map((mode) => urgency(state({}, { mode }))), [0, 1, 2, 2]);
 });
 
 test("a tick alone does not make pages ask the server", () => {

@@ -164,12 +164,15 @@ def test_today_counts_todays_work_with_its_interval(cast: Cast) -> None:
         )  # fmt: skip
     corrected = make_episode(11, robot, task, started_at=now, human_steps=40, human_s=90.0)
     Intervention.objects.create(episode=corrected, start=10, end=50, operator="ann")
+    Intervention.objects.create(
+        episode=corrected, start=60, end=90, operator="script-1", operator_kind="scripted"
+    )
     make_episode(12, robot, task, started_at=now - timedelta(days=2))
     text = page(cast.viewer, "/learner/_today/")
     assert "80 %" in text
     assert "[49–94] n=10" in text
     assert ">11</a>" in text
-    assert ">1</a>" in text
+    assert ">2</a> <small>1 by scripts</small>" in text
     assert "<dd>1.5</dd>" in text
 
 
