@@ -177,13 +177,13 @@ def recent_rounds(learner: Learner, *, newest: int = 8) -> QuerySet[Round]:
 
 def round_figures(
     learner: Learner, *, within: timedelta = timedelta(minutes=10)
-) -> dict[str, float]:
-    """Return `steps_per_s` and `overhead_share` of the rounds that ended lately; 0 without any."""
+) -> dict[str, float | None]:
+    """Return `steps_per_s` and `overhead_share` of the rounds that ended lately; None without."""
     ended = learner.round_set.filter(
         ~Q(state=Round.State.RUNNING), ended_at__gte=timezone.now() - within
     ).aggregate(steps=Sum("steps"), train=Sum("train_s"), overhead=Sum("overhead_s"))
     train, overhead = ended["train"] or 0.0, ended["overhead"] or 0.0
     return {
-        "steps_per_s": (ended["steps"] or 0) / train if train else 0.0,
-        "overhead_share": overhead / (train + overhead) if train + overhead else 0.0,
+        "steps_per_s": (ended["steps"] or 0) / train if train else None,
+        "overhead_share": overhead / (train + overhead) if train + overhead else None,
     }

@@ -100,7 +100,6 @@ export function facts(state, { you, nowMs, online }) {
     policy: policyWords(state),
     since: beat.policy_since_wall_ns ? `since ${clock(beat.policy_since_wall_ns)}` : "",
     holder: holder(state, you) || "nobody",
-    held: state.lease ? `held by ${holder(state, you)}` : "",
     epoch: state.lease ? String(state.lease.epoch) : "—",
     link: beat.rtt_ms > 0 ? `${Math.round(beat.rtt_ms)} ms` : "—",
     linkKind: kind === "offline" ? "offline" : latencyKind(beat.rtt_ms),
