@@ -215,9 +215,23 @@ def mixed(system: System) -> list[Measure]:
     ]
 
 
-def measure(var: Path, wanted: Callable[[str], bool], extent: Extent) -> list[Measure]:
-    """Run every part that is wanted, one system after another."""
+def measure(
+    var: Path, wanted: Callable[[str], bool], extent: Extent
+) -> tuple[list[Measure], list[str]]:
+    """Run every part that is wanted, one system after another.
+
+    Returns the measures, and what failed: a part that fails loses its own keys only.
+    """
     found: list[Measure] = []
+    failed: list[str] = []
+
+    def part(run: Callable[..., list[Measure]], *arguments: object) -> None:
+        try:
+            found.extend(run(*arguments))
+        except Exception as error:  # whatever a browser, a socket or a process raises
+            failed.append(f"{run.__name__}: {error}")
+            say(f"FAILED {failed[-1]}")
+
     working = ("loop_jitter_p99_ms", "episode_to_gradient_p50_s", "publish_transfer_p95_s")
     say(f"preparing database and demonstrations in {var}")
     kept = ROOT / "var" / "experiments" / "kept"
@@ -225,24 +239,24 @@ def measure(var: Path, wanted: Callable[[str], bool], extent: Extent) -> list[Me
     say("first start")
     with running_system(var, robots=ROBOTS, operators=OPERATORS) as system:
         if any(wanted(key) for key in working):
-            found += at_work(system, extent)
+            part(at_work, system, extent)
     say("second start")
     # Room for the benchmark's own operators: the scripted ones would fight it for the robots.
     with running_system(var, robots=ROBOTS, operators=0) as system:
-        found += ready(system)
+        part(ready, system)
         if wanted("deadman_max_ms"):
-            found += cuts(system, extent)
+            part(cuts, system, extent)
         if wanted("command_p95_ms"):
-            found += keys(system, extent)
-        found += mixed(system)
+            part(keys, system, extent)
+        part(mixed, system)
     if wanted("partial_episodes"):
         say("third start, without robots")
         with running_system(var, robots=0, operators=0) as system:
-            found += killed(system, extent)
+            part(killed, system, extent)
     if wanted("learner_efficiency"):
         say("rounds against a bare loop")
-        found += efficiency.measure(var)
-    return found
+        part(efficiency.measure, var)
+    return found, failed
 
 
 def main() -> int:
@@ -260,7 +274,7 @@ def main() -> int:
     var = Path(tempfile.mkdtemp(prefix="sop-bench-"))
     try:
         extent = QUICK if arguments.quick else Extent()
-        measures = measure(var, lambda key: not only or key in only, extent)
+        measures, failed = measure(var, lambda key: not only or key in only, extent)
     except KeyboardInterrupt:
         return 130
     except SystemFailed as error:
@@ -274,12 +288,15 @@ def main() -> int:
             "machine": described,
             "seconds": round(time.monotonic() - started, 1),
             "measures": {one.key: one.summary() for one in measures},
+            "failed": failed,
         },
     )
     print(table(measures))
     print(f"\n{described['cores']} cores, {described['cpu']}; {arguments.out}")
+    for one in failed:
+        print(f"failed: {one}")
     print(last_line(measures))
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
