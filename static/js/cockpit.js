@@ -1,7 +1,7 @@
 // The robot page: pictures, who holds the robot, take over and hand back, outcome, release, resume.
 import { Controls } from "./controls.js";
 import { Driver, STALE_VIDEO_MS } from "./drive.js";
-import { condition, facts, holder, latencyKind } from "./facts.js";
+import { condition, facts, holder, latencyKind, takeoverOffer, underEvaluation } from "./facts.js";
 import { Feeds } from "./feed.js";
 import { pageLink } from "./link.js";
 import { colour, paint, write } from "./paint.js";
@@ -98,18 +98,10 @@ function show() {
   paint(page, said);
   for (const slot of document.querySelectorAll("header [data-live]")) write(slot, said[slot.dataset.live] ?? "");
   const kind = link.online ? condition(state) : "offline";
-  const evaluation = state.heartbeat?.purpose === "eval" && kind === "autonomous";
-  const button = $("takeover");
-  const free = (kind === "autonomous" || kind === "holding") && !state.lease && !evaluation;
-  button.disabled = page.dataset.mayDrive !== "true" || !(mine() || free);
-  write(
-    $("takeover-word"),
-    mine() ? "Driving · hand back"
-      : state.lease ? `Held by ${holder(state, link.operator)}`
-        : evaluation ? "Evaluation · not offered"
-          : kind === "stopped" ? "Stopped · release first"
-            : kind === "offline" || kind === "stale" ? "Not connected" : "Take over",
-  );
+  const evaluation = underEvaluation(state);
+  const offer = mine() ? { free: true, words: "Driving · hand back" } : takeoverOffer(state, kind, link.operator);
+  $("takeover").disabled = page.dataset.mayDrive !== "true" || !offer.free;
+  write($("takeover-word"), offer.words);
   page.classList.toggle("mine", mine());
   const may = page.dataset.mayDrive === "true" && link.online;
   $("hold").hidden = !(may && kind === "autonomous" && !evaluation);

@@ -19,7 +19,11 @@ export class Controls {
     Object.assign(this, { page, driver, actions, frameAgeMs, send });
     this.buttons = new Map([...page.querySelectorAll("[data-key]")].map((b) => [b.dataset.key, b]));
     document.addEventListener("keydown", (event) => this.keyDown(event));
-    document.addEventListener("keyup", (event) => this.keyUp(event.code));
+    document.addEventListener("keyup", (event) => {
+      // Space must not press the button that happens to have the focus: it could hand back.
+      if (event.code === "Space" && this.driver.epoch !== null) event.preventDefault();
+      this.keyUp(event.code);
+    });
     window.addEventListener("blur", () => this.tick());
     document.addEventListener("visibilitychange", () => this.tick());
     window.addEventListener("pagehide", () => this.tick(false));

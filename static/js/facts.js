@@ -114,6 +114,28 @@ export function facts(state, { you, nowMs, online }) {
   };
 }
 
+/** @param {object} state @returns {boolean} whether it runs a held-out episode, which nobody may touch */
+export function underEvaluation(state) {
+  return condition(state) === "autonomous" && state.heartbeat.purpose === "eval";
+}
+
+/**
+ * Whether a robot that this page does not hold may be taken over, and the words on the button.
+ * @param {object} state @param {string} kind its condition as shown @param {string} you
+ * @returns {{free: boolean, words: string}}
+ */
+export function takeoverOffer(state, kind, you) {
+  const not = (words) => ({ free: false, words });
+  if (kind === "offline" || kind === "stale") return not("Not connected");
+  if (kind === "stopped") return not("Stopped · release first");
+  if (state.lease) {
+    const who = holder(state, you);
+    return not(who === "you" ? "Held by you on another page" : `Held by ${who}`);
+  }
+  if (underEvaluation(state)) return not("Evaluation · not offered");
+  return { free: true, words: "Take over" };
+}
+
 /** @param {string} recent heartbeat's outcomes @returns {{code: string, word: string}[]} newest last, at most ten */
 export function outcomes(recent) {
   return [...recent].slice(-10).map((code) => ({ code, word: OUTCOMES[code] ?? "unknown" }));

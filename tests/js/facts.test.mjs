@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { behind, changed, condition, facts, holder, latencyKind, matches, outcomes, policyWords, stateWords, tally, urgency, why } from "../../static/js/facts.js";
+import { behind, changed, condition, facts, holder, latencyKind, matches, outcomes, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
 
 function state(more = {}, beat = {}) {
   return {
@@ -112,6 +112,18 @@ test("a script that drives is counted apart from people", () => {
 test("only what waits for a person moves to the front of the wall", () => {
   const modes = ["stopped", "holding", "takeover", "autonomous"];
   assert.deepEqual(modes.map((mode) => urgency(state({}, { mode }))), [0, 1, 2, 2]);
+});
+
+test("a takeover is offered only where it can be granted, and the button says why not", () => {
+  const offer = (s) => takeoverOffer(s, condition(s), "anna");
+  const lease = { holder: "anna", holder_kind: "human", epoch: 4 };
+  assert.deepEqual(offer(state()), { free: true, words: "Take over" });
+  assert.deepEqual(offer(state({}, { mode: "holding" })), { free: true, words: "Take over" });
+  assert.deepEqual(offer(state({}, { purpose: "eval" })), { free: false, words: "Evaluation · not offered" });
+  assert.deepEqual(offer(state({}, { mode: "stopped" })), { free: false, words: "Stopped · release first" });
+  assert.deepEqual(offer(state({ connection: "stale" })), { free: false, words: "Not connected" });
+  assert.deepEqual(offer(state({ lease }, { mode: "takeover" })), { free: false, words: "Held by you on another page" });
+  assert.deepEqual(offer(state({ lease: { ...lease, holder: "ben" } }, { mode: "takeover" })), { free: false, words: "Held by ben" });
 });
 
 test("a tick alone does not make pages ask the server", () => {
