@@ -23,8 +23,14 @@ part "pytest, SQLite" "$python" -m pytest --durations=15 "$@"
 if [ $# -eq 0 ]; then
     compgen -G 'tests/js/*.test.*js' >/dev/null &&
         part "JavaScript" node --test tests/js/
+    # What claims, locks or constrains rows; pages and sockets say nothing new on PostgreSQL, and a
+    # socket test there takes as long as a file here.
     part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest \
-        tests/fleet tests/learning
+        tests/fleet/test_services.py tests/learning/test_closed_seq.py \
+        tests/learning/test_constraints.py tests/learning/test_ingest.py \
+        tests/learning/test_leases.py tests/learning/test_publish.py \
+        tests/learning/test_rounds.py tests/learning/test_tasks.py \
+        tests/integration/test_ingest_crashes.py tests/integration/test_publish_crashes.py
 fi
 
 if [ ${#failed[@]} -gt 0 ]; then
