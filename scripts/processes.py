@@ -130,13 +130,10 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
         ),
         "beat": f"exec {python} -m celery --quiet -A sop_web beat --pidfile=",
     }
-    # Real-time robots starve the rest where they want more than half of the machine; one with two
-    # cameras takes about a quarter of a core. Without the privilege the flag does nothing.
-    realtime = " --realtime" if options.robots <= 2 * (os.cpu_count() or 1) else ""
     for number in range(1, options.robots + 1):
         config = f"{var}/robots/robot-{number}.json"
         lines[f"robot-{number}"] = kept_running(
-            f"{python} -m fleet.agent --config {config} --server {server}{realtime}"
+            f"{python} -m fleet.agent --config {config} --server {server}"
         )
     if options.operators:
         lines["operators"] = kept_running(
