@@ -91,6 +91,9 @@ def test_a_stale_picture_locks_driving_out_and_says_so(desk: Desk, site: Site) -
     lockout = page.get_by_text("Driving locked: the picture is stale")
     site.suspend("robot-1")
     try:
+        # Far past the limit: a frame under way may still arrive after the first lock.
+        age = page.locator("[data-camera] [data-age]").first
+        expect(age).to_have_text(re.compile(r"frame (\d\d+|[2-9]\.\d) s"))
         expect(lockout).to_be_visible()
         page.keyboard.down("w")
         page.wait_for_timeout(300)  # six periods of the driving clock in which nothing may go out
