@@ -20,6 +20,7 @@ from fleet.protocol.simulation import (
     TASKS,
     robot_spec,
 )
+from learning.core.allocation import keep_freed_memory
 from learning.core.policies.base import save_policy
 from learning.experiments.demonstrations import demonstrate
 from learning.experiments.rollouts import Wording, evaluate, summarise
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     demonstrate(
         arguments.demonstrations, per_task=arguments.per_task, processes=arguments.processes
     )

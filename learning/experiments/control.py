@@ -41,6 +41,7 @@ def train_control(
     """
     import torch
 
+    from learning.core.allocation import keep_freed_memory
     from learning.core.buffer import ReplayBuffer
     from learning.core.learners.base import build_learner
     from learning.core.policies.base import load_policy, save_policy
@@ -49,6 +50,7 @@ def train_control(
     from learning.core.trainer import Trainer
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     manifests = sorted(demonstrations.glob("*/manifest.json"))
     if not manifests:
         raise FileNotFoundError(f"no demonstrations in {demonstrations}")

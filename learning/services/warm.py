@@ -94,6 +94,7 @@ def _load(claim: Claim) -> Warm:
 def _restore(claim: Claim, learner: Learner) -> Warm:
     import torch
 
+    from learning.core.allocation import keep_freed_memory
     from learning.core.buffer import ReplayBuffer
     from learning.core.checkpoint import decode_checkpoint
     from learning.core.learners.base import build_learner
@@ -102,6 +103,7 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
     from learning.core.trainer import Trainer
 
     torch.set_num_threads(settings.SOP_LEARNER_THREADS)
+    keep_freed_memory()
     recipe = decode_recipe(learner.config)
     policy = load_policy(blobs.store().get(_base_version(learner).sha256))
     algorithm = build_learner(learner.algorithm, policy, recipe.learner)

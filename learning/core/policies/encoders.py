@@ -36,24 +36,26 @@ class TextEncoder(nn.Module):
 def random_shift(images: UInt8[Tensor, "n c ih iw"], pad: int) -> UInt8[Tensor, "n c ih iw"]:
     """Move each picture by up to `pad` pixels either way, repeating its border.
 
-    Draws from torch's global generator, so that a restored generator repeats it exactly.
+    Draws from torch's global generator, so that a restored generator repeats it exactly. The
+    result lies in memory with its channels last, as the encoder wants it.
 
     Source:
         DrQ (Kostrikov et al. 2020, arXiv:2004.13649), random shift.
     """
     n, c, height, width = images.shape
     source = images.numpy()
-    padded = np.empty((n, c, height + 2 * pad, width + 2 * pad), np.uint8)
-    padded[:, :, pad:-pad, pad:-pad] = source
-    padded[:, :, :pad, pad:-pad] = source[:, :, :1]
-    padded[:, :, -pad:, pad:-pad] = source[:, :, -1:]
-    padded[:, :, :, :pad] = padded[:, :, :, pad : pad + 1]
-    padded[:, :, :, -pad:] = padded[:, :, :, -pad - 1 : -pad]
-    out = np.empty_like(source)
+    padded = np.empty((n, height + 2 * pad, width + 2 * pad, c), np.uint8)
+    for channel in range(c):
+        padded[:, pad:-pad, pad:-pad, channel] = source[:, channel]
+    padded[:, :pad, pad:-pad] = padded[:, pad : pad + 1, pad:-pad]
+    padded[:, -pad:, pad:-pad] = padded[:, -pad - 1 : -pad, pad:-pad]
+    padded[:, :, :pad] = padded[:, :, pad : pad + 1]
+    padded[:, :, -pad:] = padded[:, :, -pad - 1 : -pad]
+    out = np.empty((n, height, width, c), np.uint8)
     # One slice a picture: several times faster than one gather over all pixels.
     for i, (top, left) in enumerate(torch.randint(0, 2 * pad + 1, (n, 2)).tolist()):
-        out[i] = padded[i, :, top : top + height, left : left + width]
-    return torch.from_numpy(out)
+        out[i] = padded[i, top : top + height, left : left + width]
+    return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
 class ImageEncoder(nn.Module):
