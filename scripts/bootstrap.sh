@@ -16,7 +16,8 @@ say() { printf '%s\n' "$*"; }
 # ---- system packages ------------------------------------------------------------------------
 
 missing=()
-find_library() { { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q "$1"; }
+# Reading to the end: a grep that leaves early would make the pipe, hence the search, fail.
+find_library() { { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep "$1" >/dev/null; }
 find_library libOSMesa || missing+=(libosmesa6) # MuJoCo renders without a screen
 
 if [ "$what" = dev ]; then
