@@ -216,14 +216,17 @@ def mixed(system: System) -> list[Measure]:
 
 
 def measure(
-    var: Path, wanted: Callable[[str], bool], extent: Extent
-) -> tuple[list[Measure], list[str]]:
+    var: Path,
+    wanted: Callable[[str], bool],
+    extent: Extent,
+    found: list[Measure],
+    failed: list[str],
+) -> None:
     """Run every part that is wanted, one system after another.
 
-    Returns the measures, and what failed: a part that fails loses its own keys only.
+    Adds to `found` the measures and to `failed` what failed: a part that fails loses its own keys
+    only, and an interrupt only those that were still to come.
     """
-    found: list[Measure] = []
-    failed: list[str] = []
 
     def part(run: Callable[..., list[Measure]], *arguments: object) -> None:
         try:
@@ -256,7 +259,6 @@ def measure(
     if wanted("learner_efficiency"):
         say("rounds against a bare loop")
         part(efficiency.measure, var)
-    return found, failed
 
 
 def main() -> int:
@@ -272,15 +274,18 @@ def main() -> int:
     started = time.monotonic()
     described = machine()
     var = Path(tempfile.mkdtemp(prefix="sop-bench-"))
+    measures: list[Measure] = []
+    failed: list[str] = []
+    status = 0
     try:
         extent = QUICK if arguments.quick else Extent()
-        measures, failed = measure(var, lambda key: not only or key in only, extent)
+        measure(var, lambda key: not only or key in only, extent, measures, failed)
+        shutil.rmtree(var, ignore_errors=True)
     except KeyboardInterrupt:
-        return 130
+        failed.append("interrupted")
+        status = 130
     except SystemFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    shutil.rmtree(var, ignore_errors=True)
+        failed.append(str(error))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(
         arguments.out,
@@ -296,7 +301,7 @@ def main() -> int:
     for one in failed:
         print(f"failed: {one}")
     print(last_line(measures))
-    return 1 if failed else 0
+    return status or (1 if failed else 0)
 
 
 if __name__ == "__main__":
