@@ -14,6 +14,8 @@ py := .venv/bin/python
 export MUJOCO_GL := osmesa
 export PYOPENGL_PLATFORM := osmesa
 export OMP_NUM_THREADS := 1
+# Nine processes import torch: what one compiled, the others read, whatever the shell prefers.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench experiment clean setup setup-dev
