@@ -71,7 +71,7 @@ class ImagePolicy(Policy):
             pixels = random_shift(pixels, SHIFT_PX)
         # Reordered while still bytes, and scaled in place: a third of the time.
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        x = pixels.sub(127.5).mul_(1 / 127.5)  # (b k, c, ih, iw)
+        x = pixels.float().mul_(1 / 127.5).sub_(1.0)  # (b k, c, ih, iw)
         text = self.text(tokens)  # (b, d)
         condition = torch.cat(
             (text.repeat_interleave(k, 0), self.camera.repeat(b, 1)), dim=1
