@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Every test: Python on SQLite, JavaScript under node, and whatever goes through the database, row
-# locks above all, again on a private PostgreSQL. All parts run even when one fails; any failure is the exit status.
+# Every test: Python on SQLite, first single parts and then whole systems; JavaScript under node; and
+# whatever goes through the database, row locks above all, again on a private PostgreSQL. All run
+# even when one fails; any failure is the exit status.
 # Arguments go to the first pytest run: make test ARGS='tests/agent -x'
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -19,8 +20,13 @@ part() {
     printf '==== %s: %d s\n' "$name" $((SECONDS - started))
 }
 
-part "pytest, SQLite" "$python" -m pytest --durations=15 "$@"
-if [ $# -eq 0 ]; then
+if [ $# -gt 0 ]; then
+    part "pytest, SQLite" "$python" -m pytest --durations=15 "$@"
+else
+    # Whole systems and browsers have the machine to themselves; tests of single parts share it.
+    part "pytest, parts" "$python" -m pytest --durations=15 -n 2 --dist loadfile \
+        --ignore tests/integration --ignore tests/e2e
+    part "pytest, systems" "$python" -m pytest --durations=15 tests/integration tests/e2e
     compgen -G 'tests/js/*.test.*js' >/dev/null &&
         part "JavaScript" node --test tests/js/
     # What claims, locks or constrains rows; pages and sockets say nothing new on PostgreSQL, and a

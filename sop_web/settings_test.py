@@ -4,8 +4,12 @@ import os
 import tempfile
 from pathlib import Path
 
-_VAR = Path(tempfile.gettempdir()) / f"sop-test-{os.getpid()}"
-os.environ.setdefault("SOP_VAR", str(_VAR))
+_var = os.environ.get("SOP_VAR", str(Path(tempfile.gettempdir()) / f"sop-test-{os.getpid()}"))
+# Tests that run side by side share nothing; their own child processes keep the worker's folder.
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if not _var.endswith(_worker):
+    _var = f"{_var}-{_worker}"
+os.environ["SOP_VAR"] = _var
 
 from sop_web.settings import *  # noqa: E402, F403
 from sop_web.settings import DATABASES, SOP_VAR  # noqa: E402

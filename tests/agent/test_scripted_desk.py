@@ -4,8 +4,9 @@ import pytest
 from fleet.agent.arbiter import Arbiter
 from fleet.agent.teleop import desk as d
 from fleet.agent.teleop.desk import Desk
+from fleet.agent.teleop.gate import GateConfig
 from fleet.protocol import messages as m
-from fleet.protocol.control import LEASE_TTL_S, Lease, Mode
+from fleet.protocol.control import HANDOVER_S, LEASE_TTL_S, Lease, Mode
 from fleet.protocol.simulation import robot_spec
 
 TICK_S = 0.05
@@ -120,8 +121,19 @@ def test_a_robot_that_agrees_is_left_alone(world):
     assert world.ticks_of(100, {"a": True, "b": True}) == []
 
 
+def test_the_operator_takes_hold_before_it_moves(world):
+    taken(world)
+    still = GateConfig().hold_ticks - 1
+    assert world.ticks_of(still, {"a": False}, mode=Mode.HANDOVER) == []
+    (first,) = world.ticks_of(1, {"a": False}, mode=Mode.HANDOVER)
+    assert isinstance(first, m.Drive)
+    # It arrives before the handover ends: no step without motion is imitated.
+    assert (still + 1) * TICK_S < HANDOVER_S
+
+
 def test_a_driven_robot_gets_the_experts_action_each_tick_in_its_epoch(world):
     taken(world)
+    world.ticks_of(GateConfig().hold_ticks - 1, {"a": False}, mode=Mode.HANDOVER)
     sent = world.ticks_of(5, {"a": False}, mode=Mode.TAKEOVER)
     assert [x.seq for x in sent] == [1, 2, 3, 4, 5]
     assert all(isinstance(x, m.Drive) and x.epoch == 1 for x in sent)

@@ -237,7 +237,8 @@ class Desk:
             return self._hand_back(now_s, "stopped")
         if watched.gate.may_hand_back:
             return self._hand_back(now_s, "policy agrees")
-        return [self._drive(expert)]
+        # Silence is no motion: the robot's dead-man holds it (docs/safety.md).
+        return [] if watched.gate.taking_hold else [self._drive(expert)]
 
     def _drive(self, expert: np.ndarray) -> m.Drive:
         turn = self._turn

@@ -30,6 +30,10 @@ class GateConfig:
     progress: float = 0.03
     # A person needs this long from seeing to acting: 0.2 s at 20 Hz.
     reaction_ticks: int = 4
+    # The operator takes hold before moving: what is learned from then begins in the state that the
+    # policy could not leave. Shorter than the handover, whose steps no learner imitates, by the
+    # ticks a command takes to arrive: a motionless step after it would be imitated.
+    hold_ticks: int = 4
     # Shorter takeovers leave the robot where it was about to fail.
     min_takeover_ticks: int = 40
     # Waiting this long weighs as much as disagreeing by the threshold.
@@ -82,6 +86,11 @@ class Gate:
             return 0.0
         waited = self._waited / self.config.patience_ticks
         return self.disagreement / self.config.disagreement + waited
+
+    @property
+    def taking_hold(self) -> bool:
+        """True while the operator has the robot and does not move it yet."""
+        return self._driving and self._driven < self.config.hold_ticks
 
     @property
     def may_hand_back(self) -> bool:
