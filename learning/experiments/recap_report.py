@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fleet.protocol.simulation import CONTROL_HZ
-from learning.experiments.analysis import wilson
+from learning.core.comparisons import mcnemar, pair_up
+from learning.core.statistics import successes_per_hour, wilson
 
 # A reset between two episodes, for figures by wall clock; execution alone is given beside them.
 RESET_S = 5.0
@@ -20,8 +21,10 @@ Stages = Mapping[int, Mapping[str, Any]]
 
 def per_hour(rollouts: Rollouts, *, reset_s: float = 0.0) -> float:
     """Return successful completions per hour of acting, plus a reset an episode."""
-    seconds = sum(ticks / CONTROL_HZ + reset_s for _, _, ticks in rollouts)
-    return 3600.0 * sum(success for _, success, _ in rollouts) / seconds
+    return successes_per_hour(
+        successes=sum(success for _, success, _ in rollouts),
+        wall_s=sum(ticks / CONTROL_HZ + reset_s for _, _, ticks in rollouts),
+    )
 
 
 def bootstrap(rollouts: Rollouts, *, reset_s: float = 0.0) -> tuple[float, float]:
@@ -68,26 +71,17 @@ def figure(seeds: Sequence[Rollouts]) -> dict[str, Any]:
 
 
 def paired(first: Sequence[Rollouts], second: Sequence[Rollouts]) -> dict[str, Any]:
-    """Compare two cells layout by layout: exact McNemar, two-sided.
-
-    Returns:
-        How many layouts only the first, and only the second, succeeded on, and the probability of
-        a split at least as uneven if neither were better.
-    """
-    pairs = [
-        (a[1], b[1])
-        for one, other in zip(first, second, strict=True)
-        for a, b in zip(one, other, strict=True)
+    """Compare two cells layout by layout: how often only one succeeded, and exact McNemar."""
+    outcomes = [
+        [bool(success) for rollouts in seeds for _, success, _ in rollouts]
+        for seeds in (first, second)
     ]
-    only_first = sum(a and not b for a, b in pairs)
-    only_second = sum(b and not a for a, b in pairs)
-    n, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n
+    pairs = pair_up(*outcomes)
     return {
-        "only_first": only_first,
-        "only_second": only_second,
-        "p": min(1.0, 2 * tail),
-        "n": len(pairs),
+        "only_first": pairs.first_only,
+        "only_second": pairs.second_only,
+        "p": mcnemar(pairs),
+        "n": pairs.pairs,
     }
 
 
