@@ -51,7 +51,7 @@ def failed(outcome: str) -> bool | None:
 
 @typechecked
 def rewards(
-    steps: int, *, failure: bool, t_max: int, c_fail: float | None = None
+    steps: int, *, failure: bool, t_max: int, c_fail: int | None = None
 ) -> Float[np.ndarray, " t"]:
     """Return the reward of each step: -1, at the end 0 or -C_fail; over T_max + C_fail.
 
@@ -61,7 +61,7 @@ def rewards(
         t_max: T_max, the task's limit in steps.
         c_fail: C_fail in steps; None is T_max, so that failing is worse than any success.
     """
-    c_fail = float(t_max) if c_fail is None else c_fail
+    c_fail = t_max if c_fail is None else c_fail
     reward = np.full(steps, -1.0)
     reward[-1] = -c_fail if failure else 0.0
     return np.asarray(reward / (t_max + c_fail), np.float32)
@@ -69,14 +69,14 @@ def rewards(
 
 @typechecked
 def returns(
-    steps: int, *, failure: bool, t_max: int, c_fail: float | None = None
+    steps: int, *, failure: bool, t_max: int, c_fail: int | None = None
 ) -> Float[np.ndarray, " t"]:
     """Return the target of the value function at each step, within [-1, 0].
 
     clip((-remaining - C_fail [failure]) / (T_max + C_fail), -1, 0), remaining = T - t - 1: the sum
     of `rewards` from the step on, clipped where an episode ran beyond its limit.
     """
-    c_fail = float(t_max) if c_fail is None else c_fail
+    c_fail = t_max if c_fail is None else c_fail
     remaining = np.arange(steps - 1, -1, -1)
     target = (-remaining - (c_fail if failure else 0.0)) / (t_max + c_fail)
     return np.asarray(np.clip(target, -1.0, 0.0), np.float32)

@@ -114,7 +114,7 @@ class HgDagger(Learner):
 
     def _weights(self, batch: Batch) -> torch.Tensor:
         """Return how much each sample counts in the step, [b], of mean 1."""
-        return torch.ones(len(batch.row))
+        return torch.ones(len(batch.row), device=batch.row.device)
 
     def _learning_rate(self) -> float:
         warm = min(1.0, (self._steps + 1) / max(1, self.config.warmup_steps))

@@ -60,6 +60,10 @@ class IndicatorPrompt(nn.Module):
                 sized = before.normalized_shape[0] if isinstance(before, nn.LayerNorm) else None
                 widths.append(int(sized if sized is not None else before.out_features))
         self.words = nn.Embedding(len(_VOCABULARY) + 1, PROMPT_DIM, padding_idx=0)
+        # Always the same words: a learner that starts anew starts from the same weights.
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(0)
+            self.words.weight[1:] = torch.randn(len(_VOCABULARY), PROMPT_DIM, generator=generator)
         # No bias: without words a modulation is zero.
         self.films = nn.ModuleList(nn.Linear(PROMPT_DIM, 2 * w, bias=False) for w in widths)
         for film in self.films:
