@@ -61,7 +61,7 @@ RUNS: dict[str, tuple[str, float]] = {
     "from_base_plain": ("base", 1.0),
 }
 # Filtered behaviour cloning of everything the positive run had at its end.
-FINAL_CLONES = ("bc_success", "bc_fastest", "bc_positive")
+FINAL_CLONES = ("bc_fastest", "bc_positive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,13 @@ class Sizes:
     # Episodes a task in the offline buffer, and in each online iteration.
     offline: int = 50
     online: int = 30
-    iterations: int = 3
+    iterations: int = 2
     updates: int = 2000
     value_steps: int = 1000
     # Held-out layouts a task in each figure.
-    trials: int = 30
+    trials: int = 25
     # Layouts for tuning in place of the final ones.
     tuning: bool = False
-    base_runs: bool = True
 
 
 QUICK = Sizes(seeds=1, offline=8, online=4, iterations=1, updates=100, value_steps=60, trials=3)
@@ -386,26 +385,48 @@ def _work(job: Job) -> tuple[int, str, Any]:
     return seed, name, study.stages.once(name, lambda: getattr(study, method)(*arguments))
 
 
-def _phases(sizes: Sizes) -> Iterable[list[tuple[str, tuple[Any, ...]]]]:
+def evaluated(run: str, iteration: int) -> tuple[str, float | None]:
+    """Return the weights and the guidance that a run is evaluated with after an iteration.
+
+    What a run starts from may be an arm that is evaluated already.
+    """
+    start, guidance = RUNS[run]
+    if iteration == 0 and start == "recap":
+        return "recap", guidance
+    if iteration == 0 and run == "from_base_plain":
+        return "bc_all", None
+    return f"{run}-{iteration}", guidance
+
+
+def figures(iterations: int) -> dict[str, tuple[str, float | None]]:
+    """Return every figure of the study: its name, the weights it is of, and their guidance."""
+    online = {
+        f"{run}_{iteration}": evaluated(run, iteration)
+        for run in RUNS
+        for iteration in range(iterations + 1)
+    }
+    final: dict[str, tuple[str, float | None]] = {
+        f"final_{arm}": (f"final_{arm}", None) for arm in FINAL_CLONES
+    }
+    return {**CELLS, **online, "positive_guided": (f"positive-{iterations}", 1.5), **final}
+
+
+def phases(sizes: Sizes) -> Iterable[list[tuple[str, tuple[Any, ...]]]]:
     """Yield what can be done side by side once everything before it is done."""
+    wanted = list(dict.fromkeys(figures(sizes.iterations).values()))
+
+    def evaluations(*names: str) -> list[tuple[str, tuple[Any, ...]]]:
+        return [("evaluate", cell) for cell in wanted if cell[0] in names]
+
     yield [("offline", ())]
     yield [("judge", ())]
     yield [("train", (arm,)) for arm in (*OFFLINE, "recap")]
-    yield [("evaluate", cell) for cell in CELLS.values()]
-    runs = [run for run in RUNS if sizes.base_runs or not run.startswith("from_base")]
+    yield evaluations(*OFFLINE, "recap")
     for iteration in range(sizes.iterations + 1):
-        yield [("iterate", (run, iteration)) for run in runs]
-        yield [("evaluate", (f"{run}-{iteration}", _acts(run, iteration))) for run in runs]
-    last = sizes.iterations
+        yield [("iterate", (run, iteration)) for run in RUNS]
+        yield evaluations(*(f"{run}-{iteration}" for run in RUNS))
     yield [("clone_final", (arm,)) for arm in FINAL_CLONES]
-    yield [
-        ("evaluate", (f"positive-{last}", 1.5)),
-        *(("evaluate", (f"final_{arm}", None)) for arm in FINAL_CLONES),
-    ]
-
-
-def _acts(run: str, iteration: int) -> float | None:
-    return None if (run, iteration) == ("from_base_plain", 0) else RUNS[run][1]
+    yield evaluations(*(f"final_{arm}" for arm in FINAL_CLONES))
 
 
 def conduct(folder: Path, sizes: Sizes, *, processes: int) -> dict[int, dict[str, Any]]:
@@ -414,7 +435,7 @@ def conduct(folder: Path, sizes: Sizes, *, processes: int) -> dict[int, dict[str
     # Spawned, so that no torch thread is inherited.
     context = multiprocessing.get_context("spawn")
     with context.Pool(processes) as pool:
-        for phase in _phases(sizes):
+        for phase in phases(sizes):
             jobs = [
                 (folder, sizes, seed, method, arguments)
                 for method, arguments in phase
@@ -447,7 +468,7 @@ def main() -> None:
     folder = open_experiment(arguments.out, "recap", asdict(sizes), fresh=arguments.fresh)
     say(f"working in {folder}")
     stages = conduct(folder, sizes, processes=arguments.processes)
-    result = result_of(stages, sizes.iterations, base_runs=sizes.base_runs)
+    result = result_of(stages, figures(sizes.iterations), iterations=sizes.iterations)
     (folder / "table.md").write_text(table(result))
     plot(folder / "plot.png", result)
     write_json(folder / "result.json", {"reset_s": RESET_S, **result})

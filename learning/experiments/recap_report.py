@@ -85,8 +85,8 @@ def paired(first: Sequence[Rollouts], second: Sequence[Rollouts]) -> dict[str, A
     }
 
 
-def _cell(stages: Stages, name: str) -> list[Rollouts] | None:
-    found = [own.get(f"evaluate-{name}") for own in stages.values()]
+def _cell(stages: Stages, name: str, guidance: float | None) -> list[Rollouts] | None:
+    found = [own.get(f"evaluate-{name}-{guidance}") for own in stages.values()]
     return None if any(one is None for one in found) else found
 
 
@@ -95,34 +95,23 @@ def _mean(stages: Stages, stage: str, key: str) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def result_of(stages: Stages, iterations: int, *, base_runs: bool = True) -> dict[str, Any]:
-    """Return everything the study found; `line` is the object it ends with."""
-    names = {
-        "bc_all": "bc_all-None",
-        "bc_success": "bc_success-None",
-        "bc_fastest": "bc_fastest-None",
-        "bc_positive": "bc_positive-None",
-        "awr": "awr-None",
-        "recap_unconditioned": "recap-0.0",
-        "recap_positive": "recap-1.0",
-        "recap_guided": "recap-1.5",
+def result_of(
+    stages: Stages, figures: Mapping[str, tuple[str, float | None]], *, iterations: int
+) -> dict[str, Any]:
+    """Return everything the study found; `line` is the object it ends with.
+
+    Args:
+        stages: By seed, each stage's result.
+        figures: By name, the weights and the guidance of each cell of the table.
+        iterations: Of the online runs.
+    """
+    found = {name: rollouts for name, cell in figures.items() if (rollouts := _cell(stages, *cell))}
+    gaps = {
+        name: _mean(stages, stage, "action_gap")
+        for name, (weights, _) in figures.items()
+        for stage in (f"train-{weights}", f"iterate-{weights}")
+        if any("action_gap" in own.get(stage, {}) for own in stages.values())
     }
-    runs = {"positive": "1.0", "unconditioned": "0.0"}
-    if base_runs:
-        runs |= {"from_base_introduced": "1.0", "from_base_plain": "1.0"}
-    for run, beta in runs.items():
-        for i in range(iterations + 1):
-            acts = "None" if (run, i) == ("from_base_plain", 0) else beta
-            names[f"{run}_{i}"] = f"{run}-{i}-{acts}"
-    names["positive_guided"] = f"positive-{iterations}-1.5"
-    names |= {
-        f"final_{arm}": f"final_{arm}-None" for arm in ("bc_success", "bc_fastest", "bc_positive")
-    }
-    found = {name: rollouts for name, key in names.items() if (rollouts := _cell(stages, key))}
-    gaps = {"recap": _mean(stages, "train-recap", "action_gap")}
-    for run in runs:
-        for i in range(iterations + 1):
-            gaps[f"{run}_{i}"] = _mean(stages, f"iterate-{run}-{i}", "action_gap")
     cells = {name: figure(rollouts) for name, rollouts in found.items()}
     last = iterations
     pairs = {
@@ -154,12 +143,12 @@ def result_of(stages: Stages, iterations: int, *, base_runs: bool = True) -> dic
         "per_hour_final": end["per_hour"],
         "per_hour_unconditioned": plain["per_hour"],
         "spearman": _mean(stages, "judge", "spearman"),
-        "action_gap": gaps.get(f"positive_{last}") or gaps["recap"],
+        "action_gap": gaps.get(f"positive_{last}"),
     }
     return {
         "cells": cells,
         "pairs": pairs,
-        "action_gap": {name: gap for name, gap in gaps.items() if gap is not None},
+        "action_gap": gaps,
         "offline_success": _mean(stages, "offline", "success"),
         "spearman_by_task": {
             task: float(np.mean([own["judge"]["by_task"][task] for own in stages.values()]))

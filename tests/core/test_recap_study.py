@@ -10,7 +10,7 @@ from learning.core.learners.hg_dagger import HgDaggerConfig
 from learning.core.types import Indicator
 from learning.experiments.analysis import last_line
 from learning.experiments.mixed_skill import Played, play, read_played, write_played
-from learning.experiments.recap import Sizes, _phases
+from learning.experiments.recap import Sizes, figures, phases
 from learning.experiments.recap_arms import Data, Judged, Selective, weights_for
 from learning.experiments.recap_report import (
     RESET_S,
@@ -49,7 +49,7 @@ def test_cells_are_compared_layout_by_layout():
 def stages(iterations=1, **extra):
     found = {}
     for method, arguments in (
-        job for phase in _phases(Sizes(iterations=iterations)) for job in phase
+        job for phase in phases(Sizes(iterations=iterations)) for job in phase
     ):
         name = "-".join([method, *map(str, arguments)])
         found[name] = {
@@ -62,7 +62,7 @@ def stages(iterations=1, **extra):
 
 def test_the_report_pools_seeds_and_ends_in_one_line_of_strict_json():
     better = {"evaluate-positive-1-1.0": [WON] * 3}
-    result = result_of({0: stages(**better), 1: stages(**better)}, 1)
+    result = result_of({0: stages(**better), 1: stages(**better)}, figures(1), iterations=1)
     line = json.loads(last_line(result["line"]))
     assert (line["experiment"], line["clock"], line["seeds"], line["trials"]) == (
         "recap", "virtual", 2, 6,
