@@ -20,21 +20,17 @@ IMAGE = msgspec.structs.replace(CONFIG, image_px=32)
 SMALL = FitConfig(steps=120, batch_size=64, width=32, folds=2, learning_rate=3e-3)
 
 
-def skilled(store, *, count=12, task="reach", instruction="reach the red cube", offset=0):
+def skilled(store, *, count=12):
     """Episodes of one length, whose remaining steps can be read off their state: step i is i."""
-    records = []
-    for number in range(count):
-        records.append(
-            store.make(
-                modes=(0,) * 60,
-                task=task,
-                instruction=instruction,
-                outcome="success" if number % 3 else "timeout",
-                seed=offset + number,
-                closed_seq=offset + number + 1,
-            )
+    return [
+        store.make(
+            modes=(0,) * 60,
+            outcome="success" if number % 3 else "timeout",
+            seed=number,
+            closed_seq=number + 1,
         )
-    return records
+        for number in range(count)
+    ]
 
 
 def test_there_are_201_bins_from_minus_one_to_zero():
