@@ -65,5 +65,6 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on `device`."""
-        tensors = {name: getattr(self, name) for name in self.__slots__}
-        return Batch(**{k: v if v is None else v.to(device) for k, v in tensors.items()})
+        tensors: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        moved = {k: v if v is None else v.to(device) for k, v in tensors.items()}
+        return Batch(**moved)

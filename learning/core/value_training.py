@@ -113,19 +113,16 @@ def fit_value(
     if len(records) < config.folds:
         raise NothingToFit(f"{len(records)} judged episodes, {config.folds} are needed at least")
     fold = split_episodes(records, config.folds, np.random.default_rng(config.seed))
-    runs = config.folds + 1
     values: dict[str, np.ndarray] = {}
     with torch.random.fork_rng(devices=[]):
-        for run in range(runs):
+        for run in range(config.folds + 1):
             frames = _Frames(
                 [r for r, f in zip(records, fold.tolist(), strict=True) if f != run],
                 open_part,
                 policy,
                 config,
             )
-            fitted, loss = _fit(
-                frames, config, run, lambda done, run=run: progress((run + done) / runs)
-            )
+            fitted, loss = _fit(frames, config, run, progress)
             for position in np.flatnonzero(fold == run).tolist():
                 record = records[position]
                 values[record.uid] = values_of(
@@ -215,7 +212,7 @@ def _fit(
     losses = []
     for step in range(config.steps):
         if step % 20 == 0:
-            progress(step / config.steps)
+            progress((run + step / config.steps) / (config.folds + 1))
         tasks = generator.integers(len(frames.rows), size=config.batch_size)
         share = generator.random(config.batch_size)
         rows = np.array(

@@ -35,10 +35,10 @@ _NAMESPACE = uuid.UUID("c1f0a3a8-5f0e-4b53-9a61-2f5b0f1c7d10")
 SKILLS = ("fast", "slow", "sloppy")
 # How many ticks a script keeps its skill.
 SKILL_TICKS = (15, 45)
-SLOW = 0.35
+SLOW = 0.4
 # Of a sloppy script, in the action's unit: an offset that lasts, and noise at each tick.
-SLOPPY_OFFSET = 0.55
-SLOPPY_NOISE = 0.5
+SLOPPY_OFFSET = 0.45
+SLOPPY_NOISE = 0.4
 
 Act = Callable[[Reading], np.ndarray]
 

@@ -60,6 +60,8 @@ class ImagePolicy(Policy):
         self.prompt = IndicatorPrompt(self.head) if config.indicator else None
         self.camera: Tensor
         self.register_buffer("camera", torch.eye(k), persistent=False)  # (k, k)
+        self.low: Tensor
+        self.high: Tensor
         low = torch.tensor(config.action_low or (-math.inf,) * config.action_dim)
         high = torch.tensor(config.action_high or (math.inf,) * config.action_dim)
         self.register_buffer("low", low, persistent=False)

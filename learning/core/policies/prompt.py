@@ -54,20 +54,22 @@ class IndicatorPrompt(nn.Module):
     def __init__(self, head: nn.Sequential) -> None:
         """Modulate before each SiLU of heads that are built like `head`."""
         super().__init__()
-        widths = []
-        for before, layer in zip(head, list(head)[1:], strict=False):
-            if isinstance(layer, nn.SiLU):
-                sized = before.normalized_shape[0] if isinstance(before, nn.LayerNorm) else None
-                widths.append(int(sized if sized is not None else before.out_features))
+        widths, width = [], 0
+        for layer in head:
+            if isinstance(layer, nn.Linear):
+                width = layer.out_features
+            elif isinstance(layer, nn.SiLU):
+                widths.append(width)
         self.words = nn.Embedding(len(_VOCABULARY) + 1, PROMPT_DIM, padding_idx=0)
         # Always the same words: a learner that starts anew starts from the same weights.
         with torch.no_grad():
             generator = torch.Generator().manual_seed(0)
             self.words.weight[1:] = torch.randn(len(_VOCABULARY), PROMPT_DIM, generator=generator)
         # No bias: without words a modulation is zero.
-        self.films = nn.ModuleList(nn.Linear(PROMPT_DIM, 2 * w, bias=False) for w in widths)
-        for film in self.films:
+        films = [nn.Linear(PROMPT_DIM, 2 * width, bias=False) for width in widths]
+        for film in films:
             nn.init.zeros_(film.weight)
+        self.films = nn.ModuleList(films)
         self.register_buffer("tokens", _prompt_tokens(), persistent=False)
 
     def forward(self, head: nn.Sequential, x: Tensor, indicator: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ class StatePolicy(Policy):
             size = config.width
         self.head = nn.Sequential(*layers, nn.Linear(size, config.horizon * config.action_dim))
         self.prompt = IndicatorPrompt(self.head) if config.indicator else None
+        self.low: Tensor
+        self.high: Tensor
         low = torch.tensor(config.action_low or (-math.inf,) * config.action_dim)
         high = torch.tensor(config.action_high or (math.inf,) * config.action_dim)
         self.register_buffer("low", low, persistent=False)
