@@ -66,5 +66,5 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on `device`."""
         tensors: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        moved = {k: v if v is None else v.to(device) for k, v in tensors.items()}
+        moved: dict[str, Any] = {k: v if v is None else v.to(device) for k, v in tensors.items()}
         return Batch(**moved)

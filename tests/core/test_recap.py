@@ -162,8 +162,8 @@ def test_it_acts_as_the_better_half_of_the_data_when_told_positive(config):
     negative = float(policy.act(observation(20.0))[0].mean())
     assert chunks[1.0] == pytest.approx(0.6, abs=0.15)
     assert negative == pytest.approx(-0.2, abs=0.15)
-    # Unconditioned it sits between the two.
-    assert negative + 0.1 < chunks[0.0] < chunks[1.0] - 0.1
+    # Unconditioned it sits between the two, nearer to what carries more of the loss.
+    assert negative + 0.03 < chunks[0.0] < chunks[1.0] - 0.1
 
 
 def test_the_gap_it_logs_is_how_far_the_indicator_moves_the_action():
@@ -174,9 +174,9 @@ def test_the_gap_it_logs_is_how_far_the_indicator_moves_the_action():
     trained(learner, two_skills(store), store)
     gap = learner.report(held_out)["action_gap"]
     assert gap == pytest.approx(0.8, abs=0.2)
+    assert action_gap(learner.policy, held_out) == gap
     _, report = trained(learner, two_skills(store), store, steps=1)
     assert report.scalars["action_gap"] == gap
-    assert action_gap(learner.policy, held_out) == gap
     assert learner.report([]) == {}
 
 
