@@ -59,6 +59,7 @@ class _Roller:
         policy = load_policy(artifact)
         self._driver = MetaWorldDriver("image" if policy.config.cameras else "state")
         self._controller = ChunkController(policy)
+        self._controller.guide(evaluation=True)
 
     def roll(self, task_name: str, seed: int, instruction: str) -> Rollout:
         task = task_named(task_name)

@@ -225,6 +225,8 @@ def _run(claim: ValueClaim, stopping: Callable[[], bool]) -> None:
     own = [(e, r, fit.values[r.uid]) for e, r in episodes if r.uid in fit.values]
     annotated = [(r, annotate(r, v, epsilons={}, horizon=horizon)) for _, r, v in own]
     epsilons = epsilons_of(annotated, shares)
+    # An attempt that lost its lease may have left some, of other labels or fewer episodes.
+    Sidecar.objects.filter(value=row).delete()
     for (episode, _, _), (_, annotation) in zip(own, annotated, strict=True):
         progress(1.0)
         # Values alone: the threshold's sidecars are derived from them when they are asked for.

@@ -1,12 +1,16 @@
+from datetime import timedelta
+
 import numpy as np
 import pytest
+from django.utils import timezone
 
 from learning import blobs
 from learning.core.annotate import decode_annotation
 from learning.core.types import Indicator
+from learning.exceptions import LeaseLost
 from learning.models import Label, PolicyVersion, Sidecar, ThresholdVersion, ValueVersion
 from learning.selectors.values import threshold_in_force
-from learning.services import rounds, sidecars, warm
+from learning.services import rounds, sidecars, values, warm
 from learning.services.labels import add_label
 from learning.services.learners import claim_round, round_of
 from learning.services.objects import sweep_orphans
@@ -117,6 +121,26 @@ def test_a_job_is_given_back_when_its_worker_is_told_to_stop(learner, episodes):
     assert run_value_job(claim, stopping=lambda: True).state == "due"
 
 
+def test_a_job_begun_again_forgets_what_the_lost_attempt_left(learner, episodes, monkeypatch, cast):
+    claim = claim_value(request_value(learner, FIT).pk, "here")
+    with monkeypatch.context() as patched:
+
+        def lose(*_, **__):
+            raise LeaseLost("another worker")
+
+        patched.setattr(values, "finish_value", lose)
+        with pytest.raises(LeaseLost):
+            run_value_job(claim)
+    assert Sidecar.objects.count() == 4
+    add_label(episode_uid=episodes[0].uid, operator=cast.labeller, outcome="failure")
+    ValueVersion.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    again = run_value_job(claim_value(claim.value_id, "there"))
+    assert (again.state, again.lease_epoch) == ("done", 2)
+    outcomes = Sidecar.objects.filter(threshold=None).values_list("episode_id", "outcome")
+    assert dict(outcomes)[episodes[0].pk] == "failure"
+    assert len(outcomes) == 4
+
+
 def test_the_first_round_asks_for_a_value_function_and_learns_once_there_is_one(learner, episodes):
     first = run(learner)
     assert (first.steps, first.reason) == (0, "waits for a value function")
@@ -215,8 +239,6 @@ def test_a_new_value_function_needs_no_new_episodes(learner, episodes, robot, ta
 
 
 def test_sidecars_and_weights_survive_the_sweep_of_orphans(learner, episodes):
-    from datetime import timedelta
-
     value = fitted(learner)
     sweep_orphans(grace=timedelta(seconds=-1))
     assert blobs.store().size(value.sha256)
