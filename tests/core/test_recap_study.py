@@ -10,7 +10,7 @@ from learning.core.learners.hg_dagger import HgDaggerConfig
 from learning.core.types import Indicator
 from learning.experiments.analysis import last_line
 from learning.experiments.mixed_skill import Played, play, read_played, write_played
-from learning.experiments.recap import Sizes, figures, phases
+from learning.experiments.recap import figures, phases
 from learning.experiments.recap_arms import Data, Judged, Selective, weights_for
 from learning.experiments.recap_report import (
     RESET_S,
@@ -21,6 +21,7 @@ from learning.experiments.recap_report import (
     result_of,
     table,
 )
+from learning.experiments.recap_study import Sizes
 from tests.core.making import CONFIG, Store, TinyPolicy, buffer_of
 from tests.fakes import FakeDriver
 
