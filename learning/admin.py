@@ -14,6 +14,9 @@ from learning.models import (
     LearnerMetric,
     PolicyVersion,
     Round,
+    Sidecar,
+    ThresholdVersion,
+    ValueVersion,
 )
 
 
@@ -85,3 +88,25 @@ class PolicyVersionAdmin(ReadOnly, admin.ModelAdmin):
 class LearnerMetricAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("learner", "step", "at")
     list_filter = ("learner",)
+
+
+class ThresholdInline(ReadOnly, admin.TabularInline):
+    model = ThresholdVersion
+    extra = 0
+
+
+@admin.register(ValueVersion)
+class ValueVersionAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "learner", "number", "state", "progress", "correlation", "episodes", "created_at",
+        "ended_at", "reason",
+    )  # fmt: skip
+    list_filter = ("state", "learner")
+    inlines = (ThresholdInline,)
+
+
+@admin.register(Sidecar)
+class SidecarAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("episode", "value", "threshold", "outcome", "positive_steps", "steps")
+    list_select_related = ("episode", "value", "threshold")
+    search_fields = ("episode__uid", "sha256")

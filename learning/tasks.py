@@ -17,9 +17,11 @@ from kombu.exceptions import OperationalError
 
 from learning.models import Learner
 from learning.selectors.learners import due_learners
+from learning.selectors.values import due_thresholds, due_values
 from learning.services.learners import claim_round, round_of
 from learning.services.objects import sweep_orphans
 from learning.services.policies import assign_pending
+from learning.services.values import claim_value
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +51,32 @@ def run_round(self: Task, learner_id: int, after_epoch: int) -> None:
         enqueue_round(learner)
 
 
+@shared_task(bind=True)
+def fit_value(self: Task, value_id: int) -> None:
+    """Fit a value function if it is still due. A second delivery finds nothing to claim."""
+    from learning.services import sidecars  # loads torch: only a worker may
+
+    if not (self.request.called_directly or self.request.is_eager):
+        _prepare_process()
+    claim = claim_value(value_id, f"{socket.gethostname()}:{os.getpid()}:{self.request.id}")
+    if claim is not None:
+        sidecars.run_value_job(claim, stopping=_shutting_down)
+
+
+@shared_task
+def derive_thresholds() -> None:
+    """Work out the thresholds that were asked for. Safe to repeat."""
+    from learning.services import sidecars  # loads torch: only a worker may
+
+    for threshold in due_thresholds():
+        sidecars.derive_threshold(threshold)
+
+
 @shared_task
 def sweep() -> None:
     """Enqueue rounds that are due, also after an expired lease, and assign what was not."""
     enqueue_due_rounds()
+    enqueue_value_work()
     assign_pending()
 
 
@@ -69,6 +93,21 @@ def enqueue_due_rounds() -> None:
     """Enqueue the next round of every learner that has one due. Never raises for a dead broker."""
     for learner in due_learners():
         enqueue_round(learner)
+
+
+def enqueue_value_work() -> None:
+    """Enqueue value functions and thresholds that are due, on commit. A dead broker is fine."""
+
+    def send() -> None:
+        try:
+            for value in due_values():
+                fit_value.apply_async((value.pk,), expires=MESSAGE_EXPIRES_S, retry=False)
+            if due_thresholds().exists():
+                derive_thresholds.apply_async((), expires=MESSAGE_EXPIRES_S, retry=False)
+        except OperationalError as error:
+            logger.warning("could not enqueue a value function: %s", error)
+
+    transaction.on_commit(send)
 
 
 def enqueue_round(learner: Learner) -> None:

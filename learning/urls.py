@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from learning.views import episodes, learner
+from learning.views import episodes, learner, values
 
 app_name = "learning"
 urlpatterns = [
@@ -11,8 +11,9 @@ urlpatterns = [
     path("learner/_today/", learner.today, name="today"),
     *(
         path(f"learner/_{part}/", learner.fragment, {"part": part}, name=part)
-        for part in ("state", "tasks", "rounds", "versions")
+        for part in ("state", "tasks", "rounds", "versions", "values")
     ),
     path("learner/figures.json", learner.figures, name="figures"),
+    path("learner/<slug:name>/value/", values.value, name="value"),
     path("learner/<slug:name>/switch/", learner.switch, name="switch"),
 ]

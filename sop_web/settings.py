@@ -121,7 +121,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_QUEUES = [Queue("default"), Queue("learner")]
 # torch lives in one worker only.
-CELERY_TASK_ROUTES = {"learning.tasks.run_round": {"queue": "learner"}}
+CELERY_TASK_ROUTES = {
+    f"learning.tasks.{name}": {"queue": "learner"}
+    for name in ("run_round", "fit_value", "derive_thresholds")
+}
 CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(SOP_VAR / "celerybeat-schedule")

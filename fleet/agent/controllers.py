@@ -18,6 +18,10 @@ class ChunkController:
         self._execute = min(execute or policy.config.execute, policy.config.horizon)
         self.reset()
 
+    def guide(self, *, evaluation: bool) -> None:
+        """Choose the policy's guidance for what the next episode is for."""
+        self._policy.guide(evaluation=evaluation)
+
     def reset(self) -> None:
         """Drop the pending chunk; the next proposal is inferred anew."""
         self._chunk: np.ndarray | None = None  # (h, a)

@@ -239,6 +239,7 @@ class Runtime:
             self._adopt_policy()
         if self._controller is not None:
             self._controller.reset()
+            self._controller.guide(evaluation=plan.purpose == "eval")
         active = self._policies.active
         self._running = Running(
             uid,

@@ -1,11 +1,11 @@
 """The replay buffer: an index of frames in memory, their payload read when a frame is sampled.
 
-The index is numpy columns of 9 bytes a step, 4 more for a step that is a sample, and some 300
+The index is numpy columns of 10 bytes a step, 4 more for a step that is a sample, and some 300
 bytes an episode: far below 1 % of the payload (SOP, arXiv 2601.03044: frame metadata in memory,
 payload read lazily). Which steps are samples and which actions are targets is the learner's
-decision (`StepRules`), taken once when an episode is added. A derived quantity of later learners
-(a weight, an advantage) is one more column. Episodes are added in the order of their
-`closed_seq`: the same episodes in the same order give the same draws. Not thread-safe.
+decision (`StepRules`), taken once when an episode is added. A quantity derived from an episode
+(RECAP's indicator) is one more column, and may be replaced. Episodes are added in the order of
+their `closed_seq`: the same episodes in the same order give the same draws. Not thread-safe.
 """
 
 import logging
@@ -19,7 +19,7 @@ from learning.core.payload import DecodedCache, OpenPart, PayloadReader
 from learning.core.policies.base import PolicyConfig
 from learning.core.records import EpisodeRecord, NotTrainable, PartSpan, StepRules
 from learning.core.text import MAX_WORDS, tokenize
-from learning.core.types import Batch
+from learning.core.types import Batch, Indicator
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,12 @@ class _Column:
     @property
     def nbytes(self) -> int:
         return int(self._data.nbytes)
+
+
+def _indicator_of(record: EpisodeRecord) -> np.ndarray:
+    if record.indicator is None:
+        return np.full(len(record), Indicator.NONE, np.int8)
+    return record.indicator
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class ReplayBuffer:
         self._episode = _Column("int32")
         self._step = _Column("int32")
         self._target = _Column("bool")
+        self._indicator = _Column("int8")
         # Rows at which samples start, by task and then by online.
         self._strata: list[tuple[_Column, _Column]] = []
         # One entry an episode; its rows are consecutive, and so are its parts.
@@ -153,6 +160,7 @@ class ReplayBuffer:
         self._episode.extend(np.full(steps, episode, np.int32))
         self._step.extend(np.arange(steps, dtype=np.int32))
         self._target.extend(targets)
+        self._indicator.extend(_indicator_of(record))
         self._strata[task][record.online].extend(first + np.flatnonzero(starts))
         self._first_row.extend(np.array([first]))
         self._end_row.extend(np.array([first + steps]))
@@ -167,6 +175,19 @@ class ReplayBuffer:
         self._payload_bytes += record.payload_bytes
         self.cursor = max(self.cursor, record.closed_seq)
         return True
+
+    def relabel(self, uid: str, indicator: np.ndarray) -> None:
+        """Replace the indicator of every step of an episode, int8 (t,).
+
+        Raises:
+            KeyError: The episode is not here.
+            ValueError: It has another number of steps.
+        """
+        episode = self._episode_of[uid]
+        first, end = self._first_row.values[episode], self._end_row.values[episode]
+        if indicator.shape != (end - first,):
+            raise ValueError(f"{indicator.shape} indicators of {end - first} steps of {uid}")
+        self._indicator.values[first:end] = indicator
 
     def _task_index(self, task: str) -> int:
         if task not in self.tasks:
@@ -267,6 +288,7 @@ class ReplayBuffer:
             task=torch.from_numpy(self._task.values[episode].astype(np.int64)),
             online=torch.from_numpy(self._online.values[episode]),
             row=torch.from_numpy(rows.astype(np.int64)),
+            indicator=torch.from_numpy(self._indicator.values[rows].astype(np.int64)),
         )
 
     def _entries(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -44,6 +44,10 @@ class EpisodeRecord:
     policy_number: np.ndarray  # int32 (t,)
     parts: tuple[PartSpan, ...]
     payload_bytes: int
+    # The task's limit: what returns are normalised by.
+    timeout_ticks: int = 200
+    # int8 (t,), `Indicator`; None where no sidecar gave one.
+    indicator: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.control_mode)
@@ -93,6 +97,7 @@ def record_from(
         policy_number=column("policy_number"),
         parts=tuple(PartSpan(ref.sha256, ref.first_step, ref.steps) for ref in manifest.parts),
         payload_bytes=sum(ref.size_bytes for ref in manifest.parts),
+        timeout_ticks=task.timeout_ticks,
     )
 
 

@@ -7,6 +7,7 @@ dimension, `k` cameras, `c ih iw` image channels, height, width, `l` words of an
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +23,15 @@ def typechecked(function: Function) -> Function:
     """Check axes and dtypes of a function's annotations at run time (about 24 µs a call)."""
     checked: Function = jaxtyped(typechecker=beartype)(function)
     return checked
+
+
+class Indicator(IntEnum):
+    """RECAP's improvement indicator of a step, as the policy is told it."""
+
+    # Nothing is said: not judged, or dropped.
+    NONE = 0
+    NEGATIVE = 1
+    POSITIVE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,11 @@ class Batch:
     online: Bool[Tensor, " b"]
     # Row of the sample in the frame index, for lineage and metrics.
     row: Int[Tensor, " b"]
+    # `Indicator` of the step the sample starts at; None where nobody derived any.
+    indicator: Int[Tensor, " b"] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on `device`."""
-        return Batch(**{name: getattr(self, name).to(device) for name in self.__slots__})
+        tensors: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        moved: dict[str, Any] = {k: v if v is None else v.to(device) for k, v in tensors.items()}
+        return Batch(**moved)

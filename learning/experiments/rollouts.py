@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fleet.protocol.simulation import FINAL_SEEDS, HELD_OUT_PARAPHRASES, TASKS, task_named
-from learning.experiments.analysis import wilson
+from learning.core.statistics import wilson
 
 # Which words the policy is given: the task's own, a paraphrase never trained on, another task's.
 Wording = Literal["own", "held_out", "wrong"]
@@ -59,6 +59,7 @@ class _Roller:
         policy = load_policy(artifact)
         self._driver = MetaWorldDriver("image" if policy.config.cameras else "state")
         self._controller = ChunkController(policy)
+        self._controller.guide(evaluation=True)
 
     def roll(self, task_name: str, seed: int, instruction: str) -> Rollout:
         task = task_named(task_name)

@@ -4,6 +4,7 @@ from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Interve
 from learning.models.labels import Label
 from learning.models.learners import Learner, LearnerMetric, Round
 from learning.models.policies import PolicyVersion
+from learning.models.values import Sidecar, ThresholdVersion, ValueVersion
 
 __all__ = [
     "ClosedCursor",
@@ -15,4 +16,7 @@ __all__ = [
     "LearnerMetric",
     "PolicyVersion",
     "Round",
+    "Sidecar",
+    "ThresholdVersion",
+    "ValueVersion",
 ]

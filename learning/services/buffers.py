@@ -20,7 +20,7 @@ from fleet.protocol.episode import (
 )
 from learning import blobs
 from learning.exceptions import BlobMissing
-from learning.models import Episode
+from learning.models import Episode, Label
 from learning.models.episodes import Purpose
 from learning.selectors.episodes import closed_after, last_closed_seq, trainable_after
 from learning.services.learners import Claim, hold
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from learning.core.policies.base import PolicyConfig
     from learning.core.records import EpisodeRecord
     from learning.core.types import Observation
+    from learning.services.sidecars import Annotator
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,13 @@ GATE_FRAMES = 2
 class Indexer:
     """Keeps a buffer up to date with the database, and knows the rows behind its episodes."""
 
-    def __init__(self, buffer: ReplayBuffer, config: PolicyConfig) -> None:
-        """Fill `buffer`, for a policy of `config`."""
+    def __init__(
+        self, buffer: ReplayBuffer, config: PolicyConfig, annotator: Annotator | None = None
+    ) -> None:
+        """Fill `buffer`, for a policy of `config`; with indicators where there is an annotator."""
         self.buffer = buffer
+        self._annotator = annotator
+        self._newest_label = _last_label() if annotator is not None else 0
         # Every closed episode up to here is indexed, or will never be.
         self.cursor = 0
         self.online_episodes = 0
@@ -83,7 +88,7 @@ class Indexer:
         from learning.core.records import NotTrainable
 
         try:
-            record = record_of(episode, self._config)
+            record = self._record(episode)
             self.buffer.add(record)
         except (NotTrainable, BadEpisode, BlobMissing) as error:
             logger.error("episode %s is not indexed: %s", episode.uid, error)
@@ -93,6 +98,40 @@ class Indexer:
             self.online_episodes += 1
         else:
             self.offline_episodes += 1
+
+    def _record(self, episode: Episode) -> EpisodeRecord:
+        record = record_of(episode, self._config)
+        if self._annotator is None:
+            return record
+        from learning.core.annotate import with_annotation
+
+        return with_annotation(record, self._annotator.annotation(episode, record))
+
+    def relabel(self) -> int:
+        """Give episodes that were judged anew their new indicators; return how many.
+
+        Only their own sidecars are derived again, from the values they have. An episode that
+        nobody had judged before becomes a sample when the buffer is next filled from the start.
+
+        Raises:
+            StoreUnavailable: The rest is read at the next call.
+        """
+        if self._annotator is None or (newest := _last_label()) == self._newest_label:
+            return 0
+        judged = trainable_after(0).filter(
+            pk__in=Label.objects.filter(pk__gt=self._newest_label).values("episode_id"),
+            closed_seq__lte=self.cursor,
+        )
+        count = 0
+        for episode in judged:
+            uid = str(episode.uid)
+            if uid in self.buffer:
+                record = record_of(episode, self._config)
+                annotation = self._annotator.annotation(episode, record)
+                self.buffer.relabel(uid, annotation.indicator)
+                count += 1
+        self._newest_label = newest
+        return count
 
     def note_first_use(self, claim: Claim, used: dict[str, tuple[datetime, int]]) -> None:
         """Record when each episode was first trained on, and at which step; the first one stays.
@@ -110,6 +149,10 @@ class Indexer:
             Episode.objects.filter(first_trained_at__isnull=True).bulk_update(
                 rows, ["first_trained_at", "first_trained_step"], batch_size=100
             )
+
+
+def _last_label() -> int:
+    return Label.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
 def open_stored(sha256: str) -> Part:

@@ -172,10 +172,13 @@ def round_of(claim: Claim) -> Iterator[None]:
         raise
 
 
-def seed_learner(name: str, config: dict[str, Any] | None = None) -> Learner:
+def seed_learner(
+    name: str, config: dict[str, Any] | None = None, *, algorithm: str = "hg_dagger"
+) -> Learner:
     """Return the learner `name`, created paused with `config` or the default recipe."""
+    config = DEFAULT_RECIPE if config is None else config
     learner, _ = Learner.objects.get_or_create(
-        name=name, defaults={"config": DEFAULT_RECIPE if config is None else config}
+        name=name, defaults={"config": config, "algorithm": algorithm}
     )
     return learner
 

@@ -5,10 +5,18 @@ from datetime import timedelta
 from django.utils import timezone
 
 from learning import blobs
-from learning.models import EpisodePart, Learner, PolicyVersion
+from learning.models import EpisodePart, Learner, PolicyVersion, Sidecar, ValueVersion
 
 # Objects without a row are left alone this long: their row may be on its way.
 ORPHAN_GRACE = timedelta(hours=1)
+# Every column that names an object.
+_NAMES = (
+    (EpisodePart, "sha256"),
+    (PolicyVersion, "sha256"),
+    (Learner, "checkpoint_sha256"),
+    (ValueVersion, "sha256"),
+    (Sidecar, "sha256"),
+)
 
 
 def sweep_orphans(*, grace: timedelta = ORPHAN_GRACE) -> int:
@@ -27,15 +35,9 @@ def sweep_orphans(*, grace: timedelta = ORPHAN_GRACE) -> int:
 
 def _delete_unnamed(store: blobs.BlobStore, candidates: list[str]) -> int:
     named: set[str] = set()
-    named.update(EpisodePart.objects.filter(sha256__in=candidates).values_list("sha256", flat=True))
-    named.update(
-        PolicyVersion.objects.filter(sha256__in=candidates).values_list("sha256", flat=True)
-    )
-    named.update(
-        Learner.objects.filter(checkpoint_sha256__in=candidates).values_list(
-            "checkpoint_sha256", flat=True
-        )
-    )
+    for model, field in _NAMES:
+        found = model.objects.filter(**{f"{field}__in": candidates})
+        named.update(found.values_list(field, flat=True))
     unnamed = [sha256 for sha256 in candidates if sha256 not in named]
     for sha256 in unnamed:
         store.delete(sha256)

@@ -114,6 +114,7 @@ class _Run:
             return
         try:
             self.indexed += self.indexer.poll()
+            self.indexer.relabel()
         except StoreUnavailable as error:
             self.note = str(error)
 
@@ -137,7 +138,8 @@ class _Run:
         try:
             report = self.trainer.step()
         except NothingToLearn:
-            self.note = "nothing to learn from yet"
+            waits = self.trainer.learner.uses_indicators and self.warm.threshold_id is None
+            self.note = "waits for a value function" if waits else "nothing to learn from yet"
             self._idle(IDLE_S)
             return False
         if report.first_used:
@@ -180,6 +182,7 @@ class _Run:
                     "high": list(result.high),
                     "frames": len(warm.gate_frames),
                     "loss": self.last_loss,
+                    **self.trainer.learner.report(warm.gate_frames),
                 },
                 passed=result.passed,
                 step=self.trainer.step_number,

@@ -16,12 +16,15 @@ from django.conf import settings
 
 from learning import blobs
 from learning.exceptions import NotFound
-from learning.models import Learner, PolicyVersion
+from learning.models import Learner, PolicyVersion, ThresholdVersion, ValueVersion
 from learning.selectors.learners import published
+from learning.selectors.values import threshold_in_force
 from learning.services import learners
 from learning.services.buffers import Indexer, open_stored
 from learning.services.learners import Claim
 from learning.services.recipes import Recipe, decode_recipe
+from learning.services.sidecars import Annotator
+from learning.services.values import request_value
 
 if TYPE_CHECKING:
     from learning.core.trainer import Trainer
@@ -45,6 +48,8 @@ class Warm:
     published_at: float
     gate_frames: list[Observation]
     gate_frames_at: float = float("-inf")
+    # Of the indicators in its buffer; None where the algorithm uses none, or there are none yet.
+    threshold_id: int | None = None
 
 
 _warm: dict[int, Warm] = {}
@@ -86,9 +91,25 @@ def _load(claim: Claim) -> Warm:
         and warm.epoch == claim.previous_epoch
         and warm.config == learner.config
         and warm.checkpoint_sha256 == learner.checkpoint_sha256
+        and warm.threshold_id == _threshold_id(learner, warm)
     ):
         return warm
     return _restore(claim, learner)
+
+
+def _threshold_id(learner: Learner, warm: Warm) -> int | None:
+    if not warm.trainer.learner.uses_indicators:
+        return None
+    threshold = threshold_in_force(learner)
+    return threshold.pk if threshold is not None else None
+
+
+def _threshold_for(learner: Learner) -> ThresholdVersion | None:
+    """Return what indicators come from; ask for a value function when there never was one."""
+    threshold = threshold_in_force(learner)
+    if threshold is None and not ValueVersion.objects.filter(learner=learner).exists():
+        request_value(learner)
+    return threshold
 
 
 def _restore(claim: Claim, learner: Learner) -> Warm:
@@ -108,7 +129,9 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
     policy = load_policy(blobs.store().get(_base_version(learner).sha256))
     algorithm = build_learner(learner.algorithm, policy, recipe.learner)
     buffer = ReplayBuffer(policy.config, algorithm, open_stored, cache_bytes=recipe.cache_bytes)
-    indexer = Indexer(buffer, policy.config)
+    threshold = _threshold_for(learner) if algorithm.uses_indicators else None
+    annotator = Annotator(threshold, policy.config) if threshold is not None else None
+    indexer = Indexer(buffer, policy.config, annotator)
     sampler = (
         AdaptiveSampler(alpha=recipe.sampler.alpha, normalise=recipe.sampler.normalise)
         if recipe.sampler.kind == "adaptive"
@@ -133,6 +156,7 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
         published_step=latest.step if latest is not None else 0,
         published_at=time.monotonic(),
         gate_frames=[],
+        threshold_id=threshold.pk if threshold is not None else None,
     )
 
 

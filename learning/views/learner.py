@@ -16,6 +16,7 @@ from learning.models import Learner, PolicyVersion
 from learning.selectors import metrics
 from learning.selectors.learners import learner_named
 from learning.services.learners import pause_learner, start_learner
+from learning.views import values
 
 VERSIONS_SHOWN = 15
 
@@ -67,6 +68,7 @@ _PARTS: dict[str, Callable[[Learner], dict[str, Any]]] = {
     "tasks": _tasks,
     "rounds": _rounds,
     "versions": _versions,
+    "values": values.panel,
 }
 
 
@@ -86,8 +88,8 @@ def learner(request: HttpRequest, operator: Operator) -> HttpResponse:
     if chosen is not None:
         context["may_lead"] = operator.may(Role.LEAD)
         context["learners"] = Learner.objects.order_by("name")
-        for values in _PARTS.values():
-            context |= values(chosen)
+        for part in _PARTS.values():
+            context |= part(chosen)
     return render(request, "learning/learner.html", context)
 
 

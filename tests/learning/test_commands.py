@@ -70,6 +70,13 @@ def test_seeding_makes_one_learner_with_the_base_policy_on_every_robot(robot, tm
     assert robot.assigned_sha256 == version.sha256
 
 
+def test_a_learner_is_seeded_with_the_algorithm_asked_for(robot, tmp_path):
+    base = tmp_path / "base.safetensors"
+    base.write_bytes(b"weights")
+    call_command("seed_learner", name="recap", algorithm="recap", base=base, verbosity=0)
+    assert Learner.objects.get().algorithm == "recap"
+
+
 def test_a_learner_that_was_paused_stays_paused_when_seeded_again(robot, tmp_path):
     base = tmp_path / "base.safetensors"
     base.write_bytes(b"weights")

@@ -9,7 +9,7 @@ is one new file in this folder: `learners/<name>.py` with a class decorated `@re
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from learning.core.policies.base import Policy
 from learning.core.records import EpisodeRecord
-from learning.core.types import Batch
+from learning.core.types import Batch, Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Learner(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[msgspec.Struct]]
+    # Whether episodes must have their indicators (`EpisodeRecord.indicator`) to teach anything.
+    uses_indicators: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, policy: Policy, config: Any) -> None:
@@ -69,6 +71,14 @@ class Learner(ABC):
     @abstractmethod
     def update(self, batch: Batch) -> UpdateResult:
         """Take one step on `batch`; randomness comes from torch's global generator."""
+
+    def report(self, held_out: Sequence[Observation]) -> dict[str, float]:
+        """Return what to log of a policy that is about to be published; nothing by default.
+
+        Args:
+            held_out: Observations no learner trains on, as the gate gets them; may be empty.
+        """
+        return {}
 
     @abstractmethod
     def state(self) -> LearnerState:

@@ -108,6 +108,14 @@ class HgDagger(Learner):
         """Return the targets: each starts a chunk."""
         return self.targets(record)
 
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of each sample, [b]."""
+        return self._policy.loss(batch)
+
+    def _weights(self, batch: Batch) -> torch.Tensor:
+        """Return how much each sample counts in the step, [b], of mean 1."""
+        return torch.ones(len(batch.row), device=batch.row.device)
+
     def _learning_rate(self) -> float:
         warm = min(1.0, (self._steps + 1) / max(1, self.config.warmup_steps))
         return self.config.learning_rate * warm
@@ -121,8 +129,8 @@ class HgDagger(Learner):
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
-        loss = self._policy.loss(batch)  # (b,)
-        torch.autograd.backward(loss.mean())
+        loss = self._loss(batch)  # (b,)
+        torch.autograd.backward((loss * self._weights(batch)).mean())
         norm = float(clip_grad_norm_(self._parameters, self.config.clip_norm, foreach=True))
         applied = math.isfinite(norm) and bool(torch.isfinite(loss).all())
         if applied:

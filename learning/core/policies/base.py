@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from learning.core.types import Batch, Observation
+from learning.core.types import Batch, Indicator, Observation
 
 MAX_ARTIFACT_BYTES = 2 * 1024**3
 
@@ -43,12 +43,31 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     # Limits of the action, in its unit; proposals are clipped to them.
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
+    # Whether it is told RECAP's indicator, see `policies.prompt`; the base policy is not.
+    indicator: bool = False
+    # Classifier-free guidance, beta: while acting for training data, and while being evaluated.
+    # 0 says nothing, 1 says "positive", more exaggerates what that changes. RECAP: 1.5 to 2.5.
+    guidance: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    evaluation_guidance: Annotated[float, Meta(ge=0, le=10)] = 1.5
 
 
 class Policy(nn.Module):
     """A network that turns an observation into an action chunk."""
 
     config: PolicyConfig
+    # The beta it acts with; None is the configuration's for training data.
+    guidance: float | None = None
+    # What it is told, where it was trained with the indicator.
+    told: Indicator = Indicator.POSITIVE
+
+    def guide(self, *, evaluation: bool) -> None:
+        """Act with the configuration's guidance for evaluation, or for training data."""
+        self.guidance = self.config.evaluation_guidance if evaluation else self.config.guidance
+
+    @property
+    def beta(self) -> float:
+        """The guidance it acts with."""
+        return self.config.guidance if self.guidance is None else self.guidance
 
     def act(self, observation: Observation) -> tuple[Tensor, float]:
         """Return (float32 [h, a] on the CPU, doubt). Doubt is NaN when the policy computes none."""

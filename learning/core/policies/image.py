@@ -14,6 +14,7 @@ from learning.core.decode import stack_images
 from learning.core.normalize import Normalizer
 from learning.core.policies.base import Policy, PolicyConfig, register
 from learning.core.policies.encoders import TEXT_DIM, ImageEncoder, TextEncoder, random_shift
+from learning.core.policies.prompt import IndicatorPrompt, guided
 from learning.core.text import tokenize
 from learning.core.types import Batch, Observation
 
@@ -56,15 +57,34 @@ class ImagePolicy(Policy):
             nn.SiLU(),
             nn.Linear(config.width, config.horizon * config.action_dim),
         )
+        self.prompt = IndicatorPrompt(self.head) if config.indicator else None
         self.camera: Tensor
         self.register_buffer("camera", torch.eye(k), persistent=False)  # (k, k)
+        self.low: Tensor
+        self.high: Tensor
         low = torch.tensor(config.action_low or (-math.inf,) * config.action_dim)
         high = torch.tensor(config.action_high or (math.inf,) * config.action_dim)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
-    def forward(self, images: Tensor, state: Tensor, tokens: Tensor) -> Tensor:
-        """Return the chunk [b, h, a], not yet clipped, for uint8 images [b, k, c, ih, iw]."""
+    def forward(
+        self, images: Tensor, state: Tensor, tokens: Tensor, indicator: Tensor | None = None
+    ) -> Tensor:
+        """Return the chunk [b, h, a], not yet clipped, for uint8 images [b, k, c, ih, iw].
+
+        `indicator`, int64 [b], is what each sample is told of its advantage.
+        """
+        return self._chunk(self.features(images, state, tokens), indicator)
+
+    def _chunk(self, features: Tensor, indicator: Tensor | None) -> Tensor:
+        if self.prompt is None or indicator is None:
+            out = self.head(features)
+        else:
+            out = self.prompt(self.head, features, indicator)
+        return out.reshape(-1, self.config.horizon, self.config.action_dim)
+
+    def features(self, images: Tensor, state: Tensor, tokens: Tensor) -> Tensor:
+        """Return what the head reads, [b, f], for uint8 images [b, k, c, ih, iw]."""
         b, k = images.shape[:2]
         pixels = images.flatten(0, 1)
         if self.training and torch.is_grad_enabled():
@@ -77,8 +97,7 @@ class ImagePolicy(Policy):
             (text.repeat_interleave(k, 0), self.camera.repeat(b, 1)), dim=1
         )  # (b k, d + k)
         features = self.encoder(x, condition).reshape(b, -1)
-        out = self.head(torch.cat((features, self.normalizer(state), text), dim=1))
-        return out.reshape(b, self.config.horizon, self.config.action_dim)
+        return torch.cat((features, self.normalizer(state), text), dim=1)  # (b, f)
 
     @torch.inference_mode()
     def act(self, observation: Observation) -> tuple[Tensor, float]:
@@ -89,13 +108,19 @@ class ImagePolicy(Policy):
         """
         images = stack_images(observation.images, self.config.cameras, self.config.image_px)
         tokens = tokenize(observation.instruction, buckets=self.config.text_buckets)
-        chunk = self(
+        features = self.features(
             torch.from_numpy(images)[None],
             torch.from_numpy(observation.state)[None],
             torch.tensor(tokens)[None],
-        )[0]
+        )
+        if self.prompt is None:
+            chunk = self._chunk(features, None)[0]
+        else:
+            chunk = guided(
+                lambda told: self._chunk(features.expand(len(told), -1), told), self.beta, self.told
+            )
         return chunk.clamp(self.low, self.high), math.nan
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of each sample [b]; in training mode pictures and words are augmented."""
-        return chunk_loss(self(batch.images, batch.state, batch.tokens), batch)
+        return chunk_loss(self(batch.images, batch.state, batch.tokens, batch.indicator), batch)

@@ -9,6 +9,7 @@ from learning.core.normalize import Normalizer
 from learning.core.policies.base import Policy, PolicyConfig, register
 from learning.core.policies.encoders import TEXT_DIM, TextEncoder
 from learning.core.policies.image import chunk_loss
+from learning.core.policies.prompt import IndicatorPrompt, guided
 from learning.core.text import tokenize
 from learning.core.types import Batch, Observation
 
@@ -28,23 +29,44 @@ class StatePolicy(Policy):
             layers += [nn.Linear(size, config.width), nn.LayerNorm(config.width), nn.SiLU()]
             size = config.width
         self.head = nn.Sequential(*layers, nn.Linear(size, config.horizon * config.action_dim))
+        self.prompt = IndicatorPrompt(self.head) if config.indicator else None
+        self.low: Tensor
+        self.high: Tensor
         low = torch.tensor(config.action_low or (-math.inf,) * config.action_dim)
         high = torch.tensor(config.action_high or (math.inf,) * config.action_dim)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
-    def forward(self, state: Tensor, tokens: Tensor) -> Tensor:
-        """Return the chunk [b, h, a], not yet clipped."""
-        out = self.head(torch.cat((self.normalizer(state), self.text(tokens)), dim=1))
+    def forward(self, state: Tensor, tokens: Tensor, indicator: Tensor | None = None) -> Tensor:
+        """Return the chunk [b, h, a], not yet clipped; `indicator`, int64 [b], as it is told."""
+        return self._chunk(self.features(state, tokens), indicator)
+
+    def features(self, state: Tensor, tokens: Tensor) -> Tensor:
+        """Return what the head reads, [b, f]."""
+        return torch.cat((self.normalizer(state), self.text(tokens)), dim=1)  # (b, f)
+
+    def _chunk(self, features: Tensor, indicator: Tensor | None) -> Tensor:
+        if self.prompt is None or indicator is None:
+            out = self.head(features)
+        else:
+            out = self.prompt(self.head, features, indicator)
         return out.reshape(-1, self.config.horizon, self.config.action_dim)
 
     @torch.inference_mode()
     def act(self, observation: Observation) -> tuple[Tensor, float]:
         """Return the clipped chunk [h, a]; this policy computes no doubt."""
         tokens = tokenize(observation.instruction, buckets=self.config.text_buckets)
-        chunk = self(torch.from_numpy(observation.state)[None], torch.tensor(tokens)[None])[0]
+        features = self.features(
+            torch.from_numpy(observation.state)[None], torch.tensor(tokens)[None]
+        )
+        if self.prompt is None:
+            chunk = self._chunk(features, None)[0]
+        else:
+            chunk = guided(
+                lambda told: self._chunk(features.expand(len(told), -1), told), self.beta, self.told
+            )
         return chunk.clamp(self.low, self.high), math.nan
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of each sample [b]; in training mode words are augmented."""
-        return chunk_loss(self(batch.state, batch.tokens), batch)
+        return chunk_loss(self(batch.state, batch.tokens, batch.indicator), batch)

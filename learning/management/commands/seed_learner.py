@@ -23,17 +23,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--name", default="hg-dagger")
+        parser.add_argument("--algorithm", default="hg_dagger", help="of a new learner")
         parser.add_argument("--base", type=Path, default=BASE_POLICY)
         parser.add_argument("--seed", type=int, default=0, help="of a new learner's draws")
         parser.add_argument("--start", action="store_true", help="let it train")
 
-    def handle(self, *, name: str, base: Path, start: bool, seed: int, **_: Any) -> None:
+    def handle(
+        self, *, name: str, algorithm: str, base: Path, start: bool, seed: int, **_: Any
+    ) -> None:
         try:
             artifact = base.read_bytes()
         except OSError as error:
             raise CommandError(f"no base policy at {base}: {error.strerror}") from None
         existed = Learner.objects.filter(name=name).exists()
-        learner = seed_learner(name, {**DEFAULT_RECIPE, "seed": seed})
+        learner = seed_learner(name, {**DEFAULT_RECIPE, "seed": seed}, algorithm=algorithm)
         version = import_version(learner, artifact=artifact, gate={"imported": base.name})
         if start and not existed:
             # Once only: a learner that somebody paused stays paused.

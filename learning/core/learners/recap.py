@@ -1,0 +1,136 @@
+"""RECAP inside SOP's loop: learn from everything robots did, told which steps made things better.
+
+Amin et al. 2025, pi*0.6 (arXiv 2511.14759), its loop beside where each line lives here:
+
+    V ← fit to returns of judged episodes         `core.value_training`: offline, then frozen
+    for each iteration:
+        collect episodes; people judge and correct    fleet, `services.labels`
+        A_t ← n-step advantage with V             `core.advantages`, kept in sidecars
+        I_t ← [A_t > ε_task], or forced           demonstrations, and steps under human control
+        π ← maximise Σ log π(a|o, I)              `update`: every step, its indicator told as words
+                                                  ("Advantage: positive"), left out 30 % of the time
+    act with v_unc + β (v_cond − v_unc)           `policies.prompt.guided`, on the robot
+
+Departures
+- The policy regresses an action chunk, so guidance acts on the action, not on a flow's velocity.
+- One continuous run from where the weights stand, as SOP has it, in place of a fit an iteration.
+- Positive steps carry a stated share of the loss, whatever share of the data they are
+  (`positive_weight`): what acts is the conditioned policy, and it learns from these alone.
+- Steps of a handover keep the indicator of their advantage; steps nobody controlled teach nothing.
+- A step without an indicator (nobody judged its episode) never enters the loss.
+- The base need not know the indicator: its words begin as the identity (docs/learners.md).
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import torch
+from msgspec import Meta
+
+from fleet.protocol.control import ControlLabel
+from learning.core.learners.base import UpdateResult, register
+from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig
+from learning.core.policies.base import Policy
+from learning.core.policies.prompt import with_indicator
+from learning.core.records import EpisodeRecord
+from learning.core.types import Batch, Indicator, Observation
+
+# Of the action: the hand's x, y and z, which is what the diagnostic is about.
+_MOTION = 3
+
+
+class RecapConfig(HgDaggerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the learner; those of the optimiser are HG-DAgger's."""
+
+    # Share of samples whose indicator is left out, so that the unconditioned policy is learned too.
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.3
+    # Share of the loss that positive samples carry where a batch has both kinds; 0 leaves it to
+    # the data. Acting, all that counts is what they say.
+    positive_weight: Annotated[float, Meta(ge=0, lt=1)] = 0.4
+    # β while acting for training data, and while being evaluated.
+    guidance: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    evaluation_guidance: Annotated[float, Meta(ge=0, le=10)] = 1.5
+
+
+@register("recap")
+class Recap(HgDagger):
+    """Advantage-conditioned imitation. Optimiser, average and checkpoint are HG-DAgger's."""
+
+    Config = RecapConfig
+    uses_indicators = True
+
+    def __init__(self, policy: Policy, config: RecapConfig) -> None:
+        """Go on training `policy`, which is given the indicator's words if it has none."""
+        conditioned = with_indicator(
+            policy, guidance=config.guidance, evaluation_guidance=config.evaluation_guidance
+        )
+        super().__init__(conditioned, config)
+        self.config: RecapConfig = config
+        self._gap = float("nan")
+
+    def targets(self, record: EpisodeRecord) -> np.ndarray:
+        """Return every step that somebody controlled, of judged episodes; none of an abort."""
+        if record.outcome == "abort" or record.indicator is None:
+            return np.zeros(len(record), bool)
+        return np.asarray(
+            (record.control_mode != ControlLabel.NONE) & (record.indicator != Indicator.NONE)
+        )
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of each sample, its indicator left out at random."""
+        indicator = _told(batch)
+        kept = torch.rand(len(indicator), device=indicator.device) >= self.config.dropout
+        told = torch.where(kept, indicator, int(Indicator.NONE))
+        return super()._loss(replace(batch, indicator=told))
+
+    def _weights(self, batch: Batch) -> torch.Tensor:
+        """Weigh positive samples up to their share; samples without an indicator count nothing."""
+        indicator = _told(batch)
+        judged = indicator != Indicator.NONE
+        positive = indicator == Indicator.POSITIVE
+        share = positive.sum() / judged.sum().clamp_min(1)
+        wanted = self.config.positive_weight
+        if not wanted or not 0 < share < 1:
+            return judged.float()
+        return judged * torch.where(positive, wanted / share, (1 - wanted) / (1 - share))
+
+    def update(self, batch: Batch) -> UpdateResult:
+        """Take one step; `positive` is the share of positive samples among the judged."""
+        result = super().update(batch)
+        judged = int((_told(batch) != Indicator.NONE).sum())
+        positive = int((_told(batch) == Indicator.POSITIVE).sum())
+        result.scalars["positive"] = positive / max(1, judged)
+        result.scalars["action_gap"] = self._gap
+        return result
+
+    def report(self, held_out: Sequence[Observation]) -> dict[str, float]:
+        """Return `action_gap`: how far the indicator moves the policy's motion on held-out frames.
+
+        Mean |a(positive) − a(negative)| over the chunk's x, y and z, in the action's unit. Below
+        0.05 the network did not listen, and acting on the indicator changes nothing; from 0.07 on
+        it paid in our study (docs/learners.md). It stays in the curves until the next report.
+        """
+        if held_out:
+            self._gap = action_gap(self.policy, held_out)
+        return {"action_gap": self._gap} if held_out else {}
+
+
+def _told(batch: Batch) -> torch.Tensor:
+    if batch.indicator is None:
+        raise ValueError("RECAP learns from batches with indicators; a replay buffer's have them")
+    return batch.indicator
+
+
+def action_gap(policy: Policy, held_out: Sequence[Observation]) -> float:
+    """Return mean |a(positive) − a(negative)| over the motion of `policy`'s chunks."""
+    asked = copy.copy(policy)  # shares the weights, not what it is told
+    asked.guidance = 1.0
+    chunks = []
+    for indicator in (Indicator.POSITIVE, Indicator.NEGATIVE):
+        asked.told = indicator
+        chunks.append(torch.stack([asked.act(observation)[0] for observation in held_out]))
+    positive, negative = chunks  # (n, h, a)
+    return float((positive - negative)[..., :_MOTION].abs().mean())

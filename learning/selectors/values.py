@@ -1,0 +1,69 @@
+"""Reads of value functions, thresholds and sidecars."""
+
+from datetime import datetime
+
+from django.db.models import Prefetch, Q, QuerySet
+from django.utils import timezone
+
+from learning.exceptions import NotFound
+from learning.models import Learner, ThresholdVersion, ValueVersion
+
+
+def value_versions(learner: Learner) -> QuerySet[ValueVersion]:
+    """Return a learner's value functions with their thresholds, newest first, both."""
+    return (
+        ValueVersion.objects.filter(learner=learner)
+        .prefetch_related(Prefetch("thresholds", ThresholdVersion.objects.order_by("-number")))
+        .order_by("-number")
+    )
+
+
+def value_numbered(learner: Learner, number: int) -> ValueVersion:
+    """Return one of a learner's value functions. Raises NotFound."""
+    value = ValueVersion.objects.filter(learner=learner, number=number).first()
+    if value is None:
+        raise NotFound(f"learner {learner.name} has no value function {number}")
+    return value
+
+
+def unfinished_value(learner: Learner) -> ValueVersion | None:
+    """Return the value function that is due or being fitted, or None."""
+    return ValueVersion.objects.filter(learner=learner, state__in=["due", "running"]).first()
+
+
+def newest_done(learner: Learner) -> ValueVersion | None:
+    """Return the newest value function that is done, or None before the first."""
+    return (
+        ValueVersion.objects.filter(learner=learner, state=ValueVersion.State.DONE)
+        .order_by("-number")
+        .first()
+    )
+
+
+def threshold_in_force(learner: Learner) -> ThresholdVersion | None:
+    """Return the newest derived threshold of the newest value function; None before the first."""
+    value = newest_done(learner)
+    if value is None:
+        return None
+    return (
+        ThresholdVersion.objects.filter(value=value, derived_at__isnull=False)
+        .select_related("value")
+        .order_by("-number")
+        .first()
+    )
+
+
+def due_values(now: datetime | None = None) -> QuerySet[ValueVersion]:
+    """Return jobs nobody works on: due, or running under a lease that expired."""
+    now = now or timezone.now()
+    return ValueVersion.objects.filter(
+        Q(state=ValueVersion.State.DUE)
+        | Q(state=ValueVersion.State.RUNNING, lease_expires_at__lte=now)
+    )
+
+
+def due_thresholds() -> QuerySet[ThresholdVersion]:
+    """Return thresholds that are asked for and not yet worked out."""
+    return ThresholdVersion.objects.filter(
+        derived_at__isnull=True, value__state=ValueVersion.State.DONE
+    ).select_related("value")
