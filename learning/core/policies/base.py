@@ -40,6 +40,10 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     execute: Annotated[int, Meta(ge=1, le=100)] = 4
     width: Annotated[int, Meta(ge=8, le=4096)] = 256
     text_buckets: Annotated[int, Meta(ge=16, le=65536)] = 512
+    # Members of the ensemble that doubt is computed from, and the width of each; 0 computes none.
+    # Narrower than 32 they cannot fit the data, and disagree everywhere (docs/learners.md).
+    doubt_heads: Annotated[int, Meta(ge=0, le=32)] = 0
+    doubt_width: Annotated[int, Meta(ge=1, le=1024)] = 32
     # Limits of the action, in its unit; proposals are clipped to them.
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
@@ -68,6 +72,11 @@ class Policy(nn.Module):
     def beta(self) -> float:
         """The guidance it acts with."""
         return self.config.guidance if self.guidance is None else self.guidance
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; observations are moved there."""
+        return next(self.parameters()).device
 
     def act(self, observation: Observation) -> tuple[Tensor, float]:
         """Return (float32 [h, a] on the CPU, doubt). Doubt is NaN when the policy computes none."""
