@@ -47,6 +47,11 @@ DEFAULT_RECIPE: dict[str, Any] = {
 }
 
 
+def default_recipe(algorithm: str) -> dict[str, Any]:
+    """Return what a fresh learner of `algorithm` starts with; only HG-DAgger has options here."""
+    return DEFAULT_RECIPE if algorithm == "hg_dagger" else {**DEFAULT_RECIPE, "learner": {}}
+
+
 def decode_recipe(config: dict[str, Any]) -> Recipe:
     """Return the recipe in a learner's configuration. Raises Unprocessable."""
     try:
