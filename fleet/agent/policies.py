@@ -3,7 +3,8 @@
 All slow work runs in this module's thread. The control loop asks `take` at an episode boundary
 and gets a version that is already loaded and tried, or nothing. Two versions stay on disk: the
 current one, and the last that ran a whole episode without a fault (last-known-good), so that a
-restarted robot acts without a server.
+restarted robot acts without a server. A version may hold only what differs from a base: that is
+fetched once and stays beside them for as long as one of them needs it (`bases.py`).
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import httpx
 import msgspec
 
 from fleet.agent import statefile
+from fleet.agent.bases import Bases, base_ref
 from fleet.agent.clock import Clock
 from fleet.agent.drivers.base import Reading
 from fleet.agent.uploader import backoff_s
@@ -25,7 +27,7 @@ from fleet.agent.weights import Rejected, Weights, try_policy
 from fleet.protocol import messages as m
 from fleet.protocol.episode import sha256_of
 from fleet.protocol.spec import PolicyRef, RobotSpec
-from learning.core.policies.base import BadArtifact, Policy, load_policy
+from learning.core.policies.base import BadArtifact, BaseRef, Policy, load_policy
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class PolicyKeeper:
         self._rejected.update(self._failed)
         self._stopping = False
         self._weights = Weights(folder, server=server, token=token)
+        self._bases = Bases(folder)
         self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
         self._rng = random.Random()
         self.active = self._load("current") or self._load("good")
@@ -205,8 +208,7 @@ class PolicyKeeper:
             return
         ref = announcement.policy
         try:
-            artifact = self._artifact(announcement)
-            candidate = self._verify(ref, artifact)
+            candidate = self._verify(announcement, self._artifact(announcement))
         except Superseded:
             return
         except Rejected as refusal:
@@ -224,11 +226,16 @@ class PolicyKeeper:
             # Told before the loop can take it: "verified" always comes before "applied".
             self._tell(ref, "verified")
 
-    def _verify(self, ref: PolicyRef, artifact: bytes) -> ActivePolicy:
+    def _verify(self, announcement: m.PolicyAnnouncement, artifact: bytes) -> ActivePolicy:
+        ref = announcement.policy
         if (found := sha256_of(artifact)) != ref.sha256:
             raise Rejected(f"its sha256 is {found[:12]}…, not {ref.sha256[:12]}…")
+
+        def fetch(base: BaseRef) -> bytes:
+            return self._fetch(announcement, base_ref(base, ref))
+
         try:
-            policy = load_policy(artifact)
+            policy = load_policy(artifact, lambda base: self._bases.get(base, fetch))
         except BadArtifact as error:
             raise Rejected(str(error)) from None
         reading, instruction = self.last_seen
@@ -238,16 +245,21 @@ class PolicyKeeper:
     def _artifact(self, announcement: m.PolicyAnnouncement) -> bytes:
         if announcement.weights is not None:
             return announcement.weights
+        return self._fetch(announcement, announcement.policy)
+
+    def _fetch(self, announcement: m.PolicyAnnouncement, ref: PolicyRef) -> bytes:
+        """Fetch `ref`, the announced version or its base, for as long as that one is wanted."""
         failures = 0
         while True:
             try:
-                return self._weights.fetch(
-                    announcement.policy, check=lambda: self._check_current(announcement)
-                )
+                return self._weights.fetch(ref, check=lambda: self._check_current(announcement))
             except (httpx.HTTPError, OSError) as error:
+                if ref is not announcement.policy and _not_there(error):
+                    # Waiting for a base that the server does not have would block newer versions.
+                    raise Rejected(f"the server has no base {ref.sha256[:12]}…") from None
                 failures += 1
                 if failures == 1:
-                    log.warning("policy: %d not fetched yet: %s", announcement.policy.number, error)
+                    log.warning("policy: %s… not fetched yet: %s", ref.sha256[:12], error)
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._gone(announcement), backoff_s(failures, self._rng)
@@ -289,6 +301,7 @@ class PolicyKeeper:
                     (self._folder / f"{slot}.json").unlink(missing_ok=True)
                     continue
                 # Weights first: a reference on disk always names weights that are there.
+                self._bases.keep_for(version.artifact)
                 statefile.write_bytes(
                     self._folder / f"{version.ref.sha256}.safetensors", version.artifact
                 )
@@ -306,6 +319,7 @@ class PolicyKeeper:
             statefile.read_state(self._folder / f"{s}.json", PolicyRef) for s in ("current", "good")
         ]
         kept = {ref.sha256 for ref in refs if ref is not None}
+        kept |= self._bases.needed_by(kept)
         for path in self._folder.glob("*.safetensors"):
             if path.stem not in kept:
                 path.unlink()
@@ -318,9 +332,13 @@ class PolicyKeeper:
             artifact = (self._folder / f"{ref.sha256}.safetensors").read_bytes()
             if sha256_of(artifact) != ref.sha256:
                 raise BadArtifact("its sha256 differs")
-            policy = load_policy(artifact)
+            policy = load_policy(artifact, self._bases.on_disk)
             try_policy(policy, self._spec, None, "")
         except (OSError, BadArtifact, Rejected) as error:
             log.warning("policy: the %s version on disk does not load: %s", slot, error)
             return None
         return ActivePolicy(ref, policy, artifact)
+
+
+def _not_there(error: Exception) -> bool:
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (404, 410)

@@ -1,6 +1,6 @@
 """The replay buffer: an index of frames in memory, their payload read when a frame is sampled.
 
-The index is numpy columns of 10 bytes a step, 4 more for a step that is a sample, and some 300
+The index is numpy columns of 11 bytes a step, 4 more for a step that is a sample, and some 300
 bytes an episode: far below 1 % of the payload (SOP, arXiv 2601.03044: frame metadata in memory,
 payload read lazily). Which steps are samples and which actions are targets is the learner's
 decision (`StepRules`), taken once when an episode is added. A quantity derived from an episode
@@ -118,6 +118,7 @@ class ReplayBuffer:
         self._step = _Column("int32")
         self._target = _Column("bool")
         self._indicator = _Column("int8")
+        self._label = _Column("uint8")
         # Rows at which samples start, by task and then by online.
         self._strata: list[tuple[_Column, _Column]] = []
         # One entry an episode; its rows are consecutive, and so are its parts.
@@ -161,6 +162,7 @@ class ReplayBuffer:
         self._step.extend(np.arange(steps, dtype=np.int32))
         self._target.extend(targets)
         self._indicator.extend(_indicator_of(record))
+        self._label.extend(record.control_mode)
         self._strata[task][record.online].extend(first + np.flatnonzero(starts))
         self._first_row.extend(np.array([first]))
         self._end_row.extend(np.array([first + steps]))
@@ -289,6 +291,7 @@ class ReplayBuffer:
             online=torch.from_numpy(self._online.values[episode]),
             row=torch.from_numpy(rows.astype(np.int64)),
             indicator=torch.from_numpy(self._indicator.values[rows].astype(np.int64)),
+            label=torch.from_numpy(self._label.values[rows].astype(np.int64)),
         )
 
     def _entries(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,8 +21,11 @@ from learning.core.checkpoint import (
     generator_from,
     generator_state,
 )
-from learning.core.learners.base import Learner, LearnerState
+from learning.core.compute import Compute
+from learning.core.learners.base import Learner, LearnerState, UpdateResult
+from learning.core.ranks import Leader
 from learning.core.sampler import Sampler, TaskMixture
+from learning.core.types import Batch
 
 
 class NothingToLearn(Exception):
@@ -61,8 +64,20 @@ class Trainer:
         *,
         seed: int,
         batch_size: int = 60,
+        compute: Compute | None = None,
+        leader: Leader | None = None,
     ) -> None:
-        """Train `learner`, whose rules the buffer was built with, on draws from `seed`."""
+        """Train `learner`, whose rules the buffer was built with, on draws from `seed`.
+
+        Args:
+            learner: Its policy is already where `compute` places it.
+            buffer: Of the episodes to learn from.
+            sampler: Mixes the batches.
+            seed: Of draws and of augmentation.
+            batch_size: Samples a step; with several ranks a multiple of their number.
+            compute: Device and precision of the updates; None is float32 on the CPU.
+            leader: Of the other ranks that compute each step with this process.
+        """
         self.learner = learner
         self.buffer = buffer
         self.sampler = sampler
@@ -75,6 +90,10 @@ class Trainer:
         own = torch.Generator().manual_seed(int(noise.generate_state(1, np.uint64)[0] >> 1))
         self._noise = own.get_state()
         self._used = np.zeros(0, bool)
+        self._compute = compute or Compute()
+        self._leader = leader
+        if leader is not None:
+            leader.build(learner, self._compute)
 
     def step(self) -> StepReport:
         """Take one step.
@@ -90,13 +109,10 @@ class Trainer:
         rows = self.buffer.draw(tasks, online, self._generator)
         batch = self.buffer.gather(rows, self._generator)
         gathered = time.perf_counter()
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self._noise)
-            result = self.learner.update(batch)
-            self._noise = torch.get_rng_state()
+        result, self._noise = self._update(batch)
         updated = time.perf_counter()
         self.step_number += 1
-        loss = result.loss.double().numpy()
+        loss = result.loss.double().cpu().numpy()
         losses = {}
         if result.applied:
             losses = self._losses(loss, tasks, online, batch.mask.any(1).numpy())
@@ -113,6 +129,11 @@ class Trainer:
             update_s=updated - gathered,
             scalars=result.scalars,
         )
+
+    def _update(self, batch: Batch) -> tuple[UpdateResult, torch.Tensor]:
+        if self._leader is None:
+            return self._compute.update(self.learner, batch, self._noise)
+        return self._leader.update(self.learner, batch, self._noise, self._compute)
 
     def _losses(
         self, loss: np.ndarray, tasks: np.ndarray, online: np.ndarray, learned: np.ndarray
@@ -173,6 +194,8 @@ class Trainer:
             self.learner.load_state(LearnerState(own, meta.counters))
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise BadCheckpoint(f"does not fit: {error}") from None
+        if self._leader is not None:
+            self._leader.load(self.learner.state())
         self.step_number = meta.step
         self._generator = generator
         self._noise = noise

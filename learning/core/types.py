@@ -62,9 +62,14 @@ class Batch:
     row: Int[Tensor, " b"]
     # `Indicator` of the step the sample starts at; None where nobody derived any.
     indicator: Int[Tensor, " b"] | None = None
+    # Who acted at the sample's first step (`ControlLabel`); None where nobody recorded it.
+    label: Int[Tensor, " b"] | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields that are there, by name."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on `device`."""
-        tensors: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        moved: dict[str, Any] = {k: v if v is None else v.to(device) for k, v in tensors.items()}
-        return Batch(**moved)
+        return Batch(**{name: tensor.to(device) for name, tensor in self.tensors().items()})

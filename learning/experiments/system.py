@@ -76,7 +76,12 @@ class System:
         return role, logins[role]
 
     def weights(self, sha256: str) -> bytes:
-        """Return the artifact of a version over HTTP, as a robot gets it."""
+        """Return the whole artifact of a version: over HTTP, with its base, as a robot gets it."""
+        from learning.core.policies.base import whole_artifact
+
+        return whole_artifact(self._object(sha256), lambda base: self._object(base.sha256))
+
+    def _object(self, sha256: str) -> bytes:
         answer = httpx.get(
             f"{self.url}/api/policies/{sha256}/weights",
             headers={"Authorization": f"Bearer {self.robot_token()}"},

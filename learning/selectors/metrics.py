@@ -13,7 +13,15 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from learning.core import statistics
-from learning.models import Episode, Learner, LearnerMetric, PolicyVersion, Round
+from learning.core.doubt import doubt_threshold
+from learning.models import (
+    Episode,
+    Intervention,
+    Learner,
+    LearnerMetric,
+    PolicyVersion,
+    Round,
+)
 from learning.models.episodes import Outcome, Purpose
 from learning.selectors.episodes import with_outcome
 
@@ -76,6 +84,27 @@ class TaskRate:
 
     task: str
     rate: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class TakeoverDoubt:
+    """How much a learner's policies doubted when people took over (HG-DAgger)."""
+
+    # Mean of the last quarter, in the action's unit squared; None before the first takeover.
+    threshold: float | None
+    # Takeovers with a doubt on record, over every version.
+    n: int
+
+
+def takeover_doubt(learner: Learner) -> TakeoverDoubt:
+    """Return tau, the doubt above which takeovers were made, from every version of `learner`."""
+    of_learner = PolicyVersion.objects.filter(learner=learner).values("sha256")
+    logged = list(
+        Intervention.objects.filter(doubt__isnull=False, episode__policy_sha256__in=of_learner)
+        .order_by("episode__started_at", "start")
+        .values_list("doubt", flat=True)
+    )
+    return TakeoverDoubt(doubt_threshold(logged) if logged else None, len(logged))
 
 
 def evaluations() -> QuerySet[Episode]:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from learning.exceptions import LeaseLost, NotFound
 from learning.models import Learner, LearnerMetric, Round
-from learning.services.recipes import DEFAULT_RECIPE
+from learning.services.recipes import default_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -176,9 +176,12 @@ def seed_learner(
     name: str, config: dict[str, Any] | None = None, *, algorithm: str = "hg_dagger"
 ) -> Learner:
     """Return the learner `name`, created paused with `config` or the default recipe."""
-    config = DEFAULT_RECIPE if config is None else config
     learner, _ = Learner.objects.get_or_create(
-        name=name, defaults={"config": config, "algorithm": algorithm}
+        name=name,
+        defaults={
+            "algorithm": algorithm,
+            "config": default_recipe(algorithm) if config is None else config,
+        },
     )
     return learner
 

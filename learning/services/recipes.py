@@ -20,6 +20,14 @@ class SamplerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     share: Annotated[float, Meta(ge=0, le=1)] = 0.5
 
 
+class ComputeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where and how precisely it computes (learning.core.compute); used where it is there."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    bf16: bool = False
+    compile: bool = False
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of a learner's rounds; `learner` holds those of its algorithm."""
 
@@ -32,6 +40,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     publish_every_s: Annotated[float, Meta(ge=0, le=3600)] = 5.0
     # Largest rate of gradient steps; None is as fast as the machine allows.
     updates_per_s: Annotated[float, Meta(gt=0)] | None = None
+    # Parts of the policy that train, by prefix of their weights' names ("head", "encoder.films");
+    # none named, all train, and parts that the base lacks always do. With some, published versions
+    # hold what differs from the base only.
+    trains: tuple[str, ...] = ()
+    # Members of the ensemble beside the head that doubt is computed from; 0 leaves the base as it
+    # is. Cannot be changed once there is a checkpoint.
+    doubt_heads: Annotated[int, Meta(ge=0, le=32)] = 0
+    compute: ComputeRecipe = ComputeRecipe()
     # Memory for decoded samples.
     cache_bytes: Annotated[int, Meta(ge=2**20)] = 512 * 2**20
 
@@ -42,9 +58,15 @@ DEFAULT_RECIPE: dict[str, Any] = {
     "learner": {"learning_rate": 4e-4, "ema_decay": 0.97, "autonomous_successes": True},
     "sampler": {"kind": "adaptive", "alpha": 2.0, "normalise": True},
     "batch_size": 60,
+    "doubt_heads": 4,
     "publish_steps": 25,
     "publish_every_s": 8.0,
 }
+
+
+def default_recipe(algorithm: str) -> dict[str, Any]:
+    """Return what a fresh learner of `algorithm` starts with; only HG-DAgger has options here."""
+    return DEFAULT_RECIPE if algorithm == "hg_dagger" else {**DEFAULT_RECIPE, "learner": {}}
 
 
 def decode_recipe(config: dict[str, Any]) -> Recipe:

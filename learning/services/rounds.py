@@ -174,7 +174,7 @@ class _Run:
         try:
             version = publish_version(
                 self.claim,
-                artifact=save_policy(policy),
+                artifact=save_policy(policy, base=warm.base),
                 gate={
                     "passed": result.passed,
                     "reason": result.reason,

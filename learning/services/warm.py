@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from django.conf import settings
 
 from learning import blobs
@@ -46,6 +47,8 @@ class Warm:
     published_step: int
     # On the monotonic clock; before the first publication, when the learner was loaded.
     published_at: float
+    # The artifact that published versions are a part of; None where they are whole.
+    base: bytes | None
     gate_frames: list[Observation]
     gate_frames_at: float = float("-inf")
     # Of the indicators in its buffer; None where the algorithm uses none, or there are none yet.
@@ -118,15 +121,23 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
     from learning.core.allocation import keep_freed_memory
     from learning.core.buffer import ReplayBuffer
     from learning.core.checkpoint import decode_checkpoint
+    from learning.core.compute import Compute
     from learning.core.learners.base import build_learner
     from learning.core.policies.base import load_policy
+    from learning.core.policies.doubt_heads import with_doubt
+    from learning.core.policies.freezing import train_only
+    from learning.core.ranks import leader
     from learning.core.sampler import AdaptiveSampler, FixedMixture
     from learning.core.trainer import Trainer
 
     torch.set_num_threads(settings.SOP_LEARNER_THREADS)
     keep_freed_memory()
     recipe = decode_recipe(learner.config)
-    policy = load_policy(blobs.store().get(_base_version(learner).sha256))
+    compute = Compute(**msgspec.structs.asdict(recipe.compute))
+    base = blobs.store().get(_base_version(learner).sha256)
+    policy = load_policy(base)
+    train_only(policy, recipe.trains)
+    policy = compute.place(with_doubt(policy, recipe.doubt_heads, seed=recipe.seed))
     algorithm = build_learner(learner.algorithm, policy, recipe.learner)
     buffer = ReplayBuffer(policy.config, algorithm, open_stored, cache_bytes=recipe.cache_bytes)
     threshold = _threshold_for(learner) if algorithm.uses_indicators else None
@@ -137,7 +148,15 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
         if recipe.sampler.kind == "adaptive"
         else FixedMixture(recipe.sampler.share)
     )
-    trainer = Trainer(algorithm, buffer, sampler, seed=recipe.seed, batch_size=recipe.batch_size)
+    trainer = Trainer(
+        algorithm,
+        buffer,
+        sampler,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
+        compute=compute,
+        leader=leader(),
+    )
     if learner.checkpoint_sha256:
         data = blobs.store().get(learner.checkpoint_sha256)
         cursor = decode_checkpoint(data).meta.cursor
@@ -155,6 +174,7 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
         checkpoint_sha256=learner.checkpoint_sha256,
         published_step=latest.step if latest is not None else 0,
         published_at=time.monotonic(),
+        base=base if recipe.trains else None,
         gate_frames=[],
         threshold_id=threshold.pk if threshold is not None else None,
     )

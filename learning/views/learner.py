@@ -34,7 +34,11 @@ def _newest(learner: Learner) -> dict[str, Any]:
 
 
 def _state(learner: Learner) -> dict[str, Any]:
-    return {"latest": _newest(learner), "figures": metrics.round_figures(learner)}
+    return {
+        "latest": _newest(learner),
+        "figures": metrics.round_figures(learner),
+        "doubt": metrics.takeover_doubt(learner),
+    }
 
 
 def _tasks(learner: Learner) -> dict[str, Any]:

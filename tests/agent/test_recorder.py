@@ -9,7 +9,10 @@ from fleet.agent.recorder import PART_STEPS, EpisodeWriter, RecordedTick, Record
 from fleet.agent.spool import Spool
 from fleet.protocol.control import ControlLabel, Lease, Mode
 from fleet.protocol.episode import BEFORE_TAKEOVER_STEPS, EpisodeManifest
+from learning.core.learners.base import build_learner
+from learning.core.records import record_from
 from tests.agent.making import column, end, header, parts, tick
+from tests.fakes import fake_policy
 
 P, H, T, N = ControlLabel.POLICY, ControlLabel.HUMAN, ControlLabel.TRANSITION, ControlLabel.NONE
 
@@ -77,6 +80,20 @@ def test_a_second_takeover_flags_only_the_policy_steps_between(spool):
     manifest = record(spool, [P] * 20 + [T] * 6 + [H] * 4 + [P] * 4 + [T] * 6 + [H] * 4)
     flagged = np.flatnonzero(column(spool, manifest, "before_takeover"))
     np.testing.assert_array_equal(flagged, [*range(5, 20), *range(30, 34)])
+
+
+@pytest.mark.parametrize("autonomous_successes", [False, True])
+def test_of_what_the_robot_records_hg_dagger_imitates_the_person_and_nothing_else(
+    spool, autonomous_successes
+):
+    labels = [P] * 20 + [T] * 6 + [H] * 30 + [P] * 9 + [T] * 6 + [N] * 2 + [H] * 4 + [P] * 5
+    manifest = record(spool, labels)
+    episode = record_from(manifest, parts(spool, manifest), closed_seq=1)
+    flagged = [*range(5, 20), *range(56, 65)]
+    np.testing.assert_array_equal(np.flatnonzero(episode.before_takeover), flagged)
+    options = {"autonomous_successes": autonomous_successes}
+    targets = build_learner("hg_dagger", fake_policy(), options).targets(episode)
+    np.testing.assert_array_equal(targets, [label == H for label in labels])
 
 
 def test_an_episode_without_takeover_flags_nothing(spool):

@@ -8,7 +8,7 @@ import torch
 from learning.core import learners
 from learning.core.learners import base
 from learning.core.learners.base import UnknownLearner, build_learner
-from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig
+from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig, sirius_weights
 from tests.core.making import CONFIG, Store, TinyPolicy, buffer_of
 
 POLICY, HUMAN, TRANSITION, NOBODY = range(4)
@@ -200,3 +200,47 @@ def test_another_algorithm_needs_only_a_file_of_its_own(tmp_path, monkeypatch):
     store = Store()
     buffer = buffer_of(store, [store.make(modes=(POLICY,) * 20)], rules=built)
     assert built.update(buffer.gather(np.arange(20), np.random.default_rng(0))).applied
+
+
+@pytest.mark.parametrize(
+    ("counts", "weights"),
+    [
+        # (demonstration, correction, policy): half the weight is the corrections', the
+        # demonstrations keep their share, the policy's own steps get what is left.
+        ((2, 2, 6), (1.0, 2.5, 0.5)),
+        ((4, 5, 1), (1.0, 1.0, 1.0)),
+        # Nothing of the policy's own: corrections 0.5, demonstrations 0.2, scaled to 1.
+        ((2, 8, 0), (1 / 0.7, 0.5 / 0.8 / 0.7, None)),
+        # Demonstrations over half leave nothing for the policy's own steps.
+        ((6, 2, 2), (1 / 1.1, 2.5 / 1.1, 0.0)),
+        ((10, 0, 0), (1.0, None, None)),
+    ],
+)
+def test_sirius_weights_are_the_wanted_over_the_actual_share_of_each_kind(counts, weights):
+    kind = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    found = sirius_weights(kind > 0, kind == 1)
+    assert float(found.mean()) == pytest.approx(1.0)
+    for one, expected in enumerate(weights):
+        assert found[kind == one].tolist() == pytest.approx([expected] * counts[one])
+
+
+def test_sirius_weights_change_the_gradient_and_not_the_losses_reported():
+    store = Store()
+    records = [
+        store.make(modes=(HUMAN,) * 30, purpose="demonstration", seed=1),
+        store.make(modes=(TRANSITION,) * 6 + (HUMAN,) * 10, seed=2),
+        store.make(modes=(POLICY,) * 30, seed=3),
+    ]
+    learned = []
+    for weighted in (False, True):
+        hg_dagger = learner(autonomous_successes=True, sirius_weights=weighted)
+        buffer = buffer_of(store, records, rules=hg_dagger)
+        # All samples: the demonstration, the correction without its handover, the success.
+        rows = np.concatenate([np.arange(30), np.arange(36, 76)])
+        batch = buffer.gather(rows, np.random.default_rng(0))
+        assert batch.label.tolist() == [1] * 40 + [0] * 30
+        torch.manual_seed(4)
+        learned.append((hg_dagger.update(batch).loss, weights_of(hg_dagger._policy)))
+    (plain, first), (weighted, second) = learned
+    assert torch.equal(plain, weighted)
+    assert not same(first, second)

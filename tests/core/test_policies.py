@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from learning.core.decode import stack_images
-from learning.core.doubt import doubt_of, doubt_threshold
 from learning.core.normalize import LIMIT, MIN_STD, state_statistics
 from learning.core.policies.base import (
     BadArtifact,
@@ -227,18 +226,3 @@ def test_state_statistics_keep_still_components_finite():
     assert scaled.tolist() == [[0.0, 0.0], [0.0, LIMIT]]
     with pytest.raises(ValueError, match="no states"):
         state_statistics([])
-
-
-def test_doubt_is_the_norm_of_the_variances_of_several_proposals():
-    actions = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
-    assert doubt_of(actions) == pytest.approx(2.0)
-    assert doubt_of(torch.tensor([[1.0, 2.0], [4.0, 6.0]])) == pytest.approx(np.hypot(4.5, 8.0))
-    with pytest.raises(ValueError, match="two proposals"):
-        doubt_of(actions[:1])
-
-
-def test_the_threshold_of_doubt_is_the_mean_of_the_last_quarter():
-    assert doubt_threshold([9, 9, 9, 9, 9, 9, 1, 3]) == 2.0
-    assert doubt_threshold([5.0]) == 5.0
-    with pytest.raises(ValueError, match="no takeover"):
-        doubt_threshold([])

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from learning.core.checkpoint import BadCheckpoint, decode_checkpoint
+from learning.core.compute import Compute
 from learning.core.learners.base import build_learner
 from learning.core.policies.base import PolicyConfig, build_policy, save_policy
+from learning.core.policies.freezing import train_only
 from learning.core.sampler import AdaptiveSampler, FixedMixture
 from learning.core.trainer import NothingToLearn, Trainer
 from tests.core.making import BLIND, CONFIG, Store, TinyPolicy, buffer_of
@@ -33,13 +35,26 @@ def episodes(store):
     return records
 
 
-def trainer_of(records, store, config, *, seed=0, sampler=None, weights=1, **kwargs):
+def trainer_of(
+    records,
+    store,
+    config,
+    *,
+    seed=0,
+    sampler=None,
+    weights=1,
+    algorithm="hg_dagger",
+    trains=(),
+    compute=None,
+    **kwargs,
+):
     torch.manual_seed(weights)
     policy = TinyPolicy(config) if config.kind == "tiny" else build_policy(config)
-    learner = build_learner("hg_dagger", policy)
+    train_only(policy, trains)
+    learner = build_learner(algorithm, (compute or Compute()).place(policy))
     buffer = buffer_of(store, records, config=config, rules=learner, cache_bytes=300_000)
     sampler = sampler or AdaptiveSampler(window=5)
-    return Trainer(learner, buffer, sampler, seed=seed, batch_size=10, **kwargs)
+    return Trainer(learner, buffer, sampler, seed=seed, batch_size=10, compute=compute, **kwargs)
 
 
 def same_state(first, second):

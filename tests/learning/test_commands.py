@@ -86,6 +86,13 @@ def test_a_learner_that_was_paused_stays_paused_when_seeded_again(robot, tmp_pat
     assert Learner.objects.get().state == "paused"
 
 
+def test_a_learner_of_another_algorithm_starts_with_its_own_options(db):
+    call_command("seed_learner", name="plain", algorithm="filtered_bc", verbosity=0)
+    learner = Learner.objects.get()
+    assert (learner.algorithm, learner.config["learner"]) == ("filtered_bc", {})
+    assert learner.config["sampler"]["kind"] == "adaptive"
+
+
 def test_a_missing_base_policy_is_a_sentence(db, tmp_path):
     with pytest.raises(CommandError, match="no base policy"):
         call_command("seed_learner", base=tmp_path / "nothing", verbosity=0)
@@ -102,3 +109,19 @@ def test_the_shipped_recipe_and_base_policy_fit_the_code():
     learner = build_learner(Learner().algorithm, policy, recipe.learner)
     assert learner.policy.config == policy.config
     assert policy.config.cameras
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_learner_runs_its_rounds_without_a_worker(robot, task, capsys):
+    from tests.learning.brains import make_learner
+    from tests.learning.making import record, send
+
+    send(record(None, task, purpose="demonstration", policy_number=None, seed=1), None)
+    learner = make_learner()
+    call_command("run_learner", learner.name, rounds=2, seconds=0.5)
+    learner.refresh_from_db()
+    assert (learner.rounds, learner.lease_holder) == (2, "")
+    assert learner.checkpoint_step == learner.step > 0
+    assert "round 2" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="nobody"):
+        call_command("run_learner", "nobody", rounds=1)

@@ -4,11 +4,11 @@ import pytest
 from django.utils import timezone
 
 from learning import charts
-from learning.models import Label, Learner
+from learning.models import Label, Learner, PolicyVersion
 from learning.models.episodes import Purpose
 from learning.selectors import metrics
 from tests.factories import Cast, make_robot, make_task
-from tests.learning.test_pages import make_episode
+from tests.learning.test_pages import make_episode, page
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,22 @@ def test_overhead_is_that_of_rounds_that_ended_lately(db: None) -> None:
     figures = metrics.round_figures(learner)
     assert figures["overhead_share"] == pytest.approx(0.1)
     assert figures["steps_per_s"] == pytest.approx(200 / 9)
+
+
+def test_doubt_at_takeovers_is_the_learners_own_and_of_the_last_quarter(cast: Cast) -> None:
+    learner, other = (Learner.objects.create(name=name) for name in ("one", "two"))
+    assert metrics.takeover_doubt(learner) == metrics.TakeoverDoubt(None, 0)
+    robot, task = make_robot(), make_task()
+    for number, owner in ((1, learner), (2, learner), (3, other)):
+        PolicyVersion.objects.create(
+            learner=owner, number=number, sha256=f"{number}" * 64, size_bytes=1
+        )
+    doubts = {1: (0.9, None, 0.8), 2: (0.7, 0.3, 0.1), 3: (9.0,)}
+    for seq, logged in doubts.items():
+        episode = make_episode(seq, robot, task, policy_sha256=f"{seq}" * 64)
+        for start, doubt in enumerate(logged):
+            episode.interventions.create(start=start, end=start + 1, doubt=doubt)
+    found = metrics.takeover_doubt(learner)
+    assert (found.threshold, found.n) == (pytest.approx(0.1), 5)
+    assert "τ 0.1000" in page(cast.viewer, "/learner/?name=one")
+    assert "n = 5" in page(cast.viewer, "/learner/?name=one")

@@ -2,13 +2,15 @@ import datetime
 import hashlib
 import itertools
 
+import numpy as np
 import pytest
 from django.utils import timezone
 
 from learning import blobs
-from learning.core.policies.base import load_policy
+from learning.core.policies.base import base_of, load_policy
+from learning.core.types import Observation
 from learning.exceptions import LeaseLost, StoreUnavailable
-from learning.models import Episode, LearnerMetric, PolicyVersion, Round
+from learning.models import Episode, Learner, LearnerMetric, PolicyVersion, Round
 from learning.services import learners, rounds, warm
 from learning.services.learners import claim_round, pause_learner, round_of
 from tests.learning.brains import CONFIG, make_learner
@@ -306,3 +308,53 @@ def test_a_configuration_that_is_none_fails_the_round_with_a_reason(robot, demon
 def test_a_hash_is_what_names_a_checkpoint(store):
     assert store.put(b"checkpoint") == hashlib.sha256(b"checkpoint").hexdigest()
     assert learners.LEASE_TTL.total_seconds() > 10 * rounds.WRITE_S
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_learner_with_frozen_parts_publishes_what_differs_from_its_base(robot, demonstrations):
+    learner = make_learner(trains=["head"])
+    run(learner)
+    base, *later = PolicyVersion.objects.order_by("number")
+    whole = blobs.store().get(base.sha256)
+    assert len(later) == 2
+    for version in later:
+        artifact = blobs.store().get(version.sha256)
+        assert version.size_bytes == len(artifact) < base.size_bytes
+        assert base_of(artifact).sha256 == base.sha256
+        assert version.gate["passed"]
+        policy, before = load_policy(artifact, lambda _: whole), load_policy(whole)
+        for name, tensor in policy.state_dict().items():
+            assert tensor.equal(before.state_dict()[name]) is not name.startswith("head."), name
+    warm.forget_warm()
+    row = run(learner, steps=3)
+    assert (row.state, row.first_step, row.steps) == ("done", 12, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_part_that_the_policy_does_not_have_fails_the_round_in_words(robot, demonstrations):
+    learner = make_learner(trains=["haed"])
+    with pytest.raises(ValueError, match="it has text, head"):
+        run(learner)
+    learner.refresh_from_db()
+    assert "no part 'haed'; it has text, head" in learner.last_error
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_ensemble_is_put_beside_the_base_and_survives_a_restart(robot, demonstrations):
+    learner = make_learner(doubt_heads=3)
+    run(learner)
+    warm.forget_warm()
+    assert run(learner, steps=6).first_step == 12
+    newest = PolicyVersion.objects.order_by("-number").first()
+    policy = load_policy(blobs.store().get(newest.sha256))
+    assert policy.config.doubt_heads == 3
+    seen = Observation(images={}, state=np.zeros(3, np.float32), instruction="stack")
+    assert policy.act(seen)[1] > 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_filtered_bc_runs_in_rounds_like_any_learner(robot, demonstrations):
+    learner = make_learner(learner={"fastest": 0.5})
+    Learner.objects.filter(pk=learner.pk).update(algorithm="filtered_bc")
+    row = run(learner)
+    assert (row.state, row.steps, row.versions_published) == ("done", 12, 2)

@@ -4,6 +4,7 @@
 
 Ingestion, buffers, sampling and distribution know a learner by this contract only. A new algorithm
 is one new file in this folder: `learners/<name>.py` with a class decorated `@register("<name>")`.
+It is found by that name; docs/learners.md, "Write your own", goes through an example.
 """
 
 import importlib
@@ -11,6 +12,7 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -50,6 +52,9 @@ class Learner(ABC):
     Config: ClassVar[type[msgspec.Struct]]
     # Whether episodes must have their indicators (`EpisodeRecord.indicator`) to teach anything.
     uses_indicators: ClassVar[bool] = False
+    # The options it was built from, and the names of the parameters it trains; () is all.
+    options: Mapping[str, Any] = MappingProxyType({})
+    trained: tuple[str, ...] = ()
 
     @abstractmethod
     def __init__(self, policy: Policy, config: Any) -> None:
@@ -119,7 +124,10 @@ def build_learner(name: str, policy: Policy, config: Mapping[str, Any] | None = 
     if name not in _registry:
         raise UnknownLearner(f"no learner {name!r} in this version of the code")
     cls = _registry[name]
+    options = dict(config or {})
     try:
-        return cls(policy, msgspec.convert(dict(config or {}), cls.Config))
+        learner = cls(policy, msgspec.convert(options, cls.Config))
     except msgspec.ValidationError as error:
         raise UnknownLearner(f"configuration of {name}: {error}") from None
+    learner.options = options
+    return learner

@@ -33,6 +33,7 @@ from msgspec import Meta
 from fleet.protocol.control import ControlLabel
 from learning.core.learners.base import UpdateResult, register
 from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig
+from learning.core.parallel import sum_of_ranks, whole_draw
 from learning.core.policies.base import Policy
 from learning.core.policies.prompt import with_indicator
 from learning.core.records import EpisodeRecord
@@ -82,8 +83,8 @@ class Recap(HgDagger):
     def _loss(self, batch: Batch) -> torch.Tensor:
         """Return the loss of each sample, its indicator left out at random."""
         indicator = _told(batch)
-        kept = torch.rand(len(indicator), device=indicator.device) >= self.config.dropout
-        told = torch.where(kept, indicator, int(Indicator.NONE))
+        kept = whole_draw(torch.rand, len(indicator)) >= self.config.dropout
+        told = torch.where(kept.to(indicator.device), indicator, int(Indicator.NONE))
         return super()._loss(replace(batch, indicator=told))
 
     def _weights(self, batch: Batch) -> torch.Tensor:
@@ -91,7 +92,9 @@ class Recap(HgDagger):
         indicator = _told(batch)
         judged = indicator != Indicator.NONE
         positive = indicator == Indicator.POSITIVE
-        share = positive.sum() / judged.sum().clamp_min(1)
+        # Of the whole batch, also where this process has a part of it.
+        count = sum_of_ranks(torch.stack((positive.sum(), judged.sum())).float())
+        share = count[0] / count[1].clamp_min(1)
         wanted = self.config.positive_weight
         if not wanted or not 0 < share < 1:
             return judged.float()

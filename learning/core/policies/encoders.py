@@ -6,6 +6,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from learning.core.parallel import whole_draw
+
 TEXT_DIM = 32
 # Share of an instruction's words hidden at random in training, so that no single word is needed.
 WORD_DROPOUT = 0.1
@@ -27,7 +29,9 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Int[Tensor, "b l"]) -> Float[Tensor, "b d"]:
         """Return the text vector of each row of tokens; 0 pads, an empty row is the zero mean."""
         if self.training and torch.is_grad_enabled():
-            tokens = tokens * (torch.rand(tokens.shape, device=tokens.device) >= WORD_DROPOUT)
+            # Drawn on the CPU, whose generator a checkpoint keeps.
+            chance = whole_draw(lambda n: torch.rand(n, tokens.shape[1]), len(tokens))
+            tokens = tokens * (chance >= WORD_DROPOUT).to(tokens.device)
         count = (tokens > 0).sum(1, keepdim=True).clamp_min(1)
         mean = self.words(tokens).sum(1) / count  # (b, d)
         return self.norm(mean + self.mix(mean))
@@ -43,6 +47,9 @@ def random_shift(images: UInt8[Tensor, "n c ih iw"], pad: int) -> UInt8[Tensor, 
         DrQ (Kostrikov et al. 2020, arXiv:2004.13649), random shift.
     """
     n, c, height, width = images.shape
+    corners = whole_draw(lambda rows: torch.randint(0, 2 * pad + 1, (rows, 2)), n)
+    if images.device.type != "cpu":
+        return _shifted(images, corners.to(images.device) - pad)
     source = images.numpy()
     padded = np.empty((n, height + 2 * pad, width + 2 * pad, c), np.uint8)
     for channel in range(c):
@@ -53,9 +60,22 @@ def random_shift(images: UInt8[Tensor, "n c ih iw"], pad: int) -> UInt8[Tensor, 
     padded[:, :, -pad:] = padded[:, :, -pad - 1 : -pad]
     out = np.empty((n, height, width, c), np.uint8)
     # One slice a picture: several times faster than one gather over all pixels.
-    for i, (top, left) in enumerate(torch.randint(0, 2 * pad + 1, (n, 2)).tolist()):
+    for i, (top, left) in enumerate(corners.tolist()):
         out[i] = padded[i, top : top + height, left : left + width]
     return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+
+def _shifted(
+    images: UInt8[Tensor, "n c ih iw"], by: Int[Tensor, "n 2"]
+) -> UInt8[Tensor, "n c ih iw"]:
+    """Return each picture moved by its own (down, right), as one gather: for an accelerator."""
+    n, _, height, width = images.shape
+    row, column = (torch.arange(size, device=images.device) for size in (height, width))
+    rows = (row + by[:, :1]).clamp(0, height - 1)  # (n, ih)
+    columns = (column + by[:, 1:]).clamp(0, width - 1)  # (n, iw)
+    picture = torch.arange(n, device=images.device)[:, None, None]
+    out = images[picture, :, rows[:, :, None], columns[:, None, :]]  # (n, ih, iw, c)
+    return out.permute(0, 3, 1, 2)
 
 
 class ImageEncoder(nn.Module):

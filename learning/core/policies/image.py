@@ -13,6 +13,7 @@ from torch.nn import functional
 from learning.core.decode import stack_images
 from learning.core.normalize import Normalizer
 from learning.core.policies.base import Policy, PolicyConfig, register
+from learning.core.policies.doubt_heads import doubt_heads
 from learning.core.policies.encoders import TEXT_DIM, ImageEncoder, TextEncoder, random_shift
 from learning.core.policies.prompt import IndicatorPrompt, guided
 from learning.core.text import tokenize
@@ -40,6 +41,9 @@ class ImagePolicy(Policy):
     arXiv:2304.13705), without its latent and its temporal ensemble.
     """
 
+    low: Tensor
+    high: Tensor
+
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
@@ -49,8 +53,9 @@ class ImagePolicy(Policy):
         self.encoder = ImageEncoder(config.image_px, TEXT_DIM + k)
         # Pictures move fastest on CPU with their channels last.
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        size = k * self.encoder.out_dim + config.state_dim + TEXT_DIM
         self.head = nn.Sequential(
-            nn.Linear(k * self.encoder.out_dim + config.state_dim + TEXT_DIM, config.width),
+            nn.Linear(size, config.width),
             nn.LayerNorm(config.width),
             nn.SiLU(),
             nn.Linear(config.width, config.width),
@@ -58,10 +63,10 @@ class ImagePolicy(Policy):
             nn.Linear(config.width, config.horizon * config.action_dim),
         )
         self.prompt = IndicatorPrompt(self.head) if config.indicator else None
+        # Made last: with and without it the rest starts from the same draws.
+        self.doubt = doubt_heads(size, config)
         self.camera: Tensor
         self.register_buffer("camera", torch.eye(k), persistent=False)  # (k, k)
-        self.low: Tensor
-        self.high: Tensor
         low = torch.tensor(config.action_low or (-math.inf,) * config.action_dim)
         high = torch.tensor(config.action_high or (math.inf,) * config.action_dim)
         self.register_buffer("low", low, persistent=False)
@@ -101,7 +106,7 @@ class ImagePolicy(Policy):
 
     @torch.inference_mode()
     def act(self, observation: Observation) -> tuple[Tensor, float]:
-        """Return the clipped chunk [h, a]; this policy computes no doubt.
+        """Return the clipped chunk [h, a] on the CPU, and the ensemble's doubt if there is one.
 
         Raises:
             BadImage: A camera of the configuration is missing, or its image is too small.
@@ -109,9 +114,9 @@ class ImagePolicy(Policy):
         images = stack_images(observation.images, self.config.cameras, self.config.image_px)
         tokens = tokenize(observation.instruction, buckets=self.config.text_buckets)
         features = self.features(
-            torch.from_numpy(images)[None],
-            torch.from_numpy(observation.state)[None],
-            torch.tensor(tokens)[None],
+            torch.from_numpy(images)[None].to(self.device),
+            torch.from_numpy(observation.state)[None].to(self.device),
+            torch.tensor(tokens)[None].to(self.device),
         )
         if self.prompt is None:
             chunk = self._chunk(features, None)[0]
@@ -119,8 +124,15 @@ class ImagePolicy(Policy):
             chunk = guided(
                 lambda told: self._chunk(features.expand(len(told), -1), told), self.beta, self.told
             )
-        return chunk.clamp(self.low, self.high), math.nan
+        chunk = chunk.clamp(self.low, self.high).cpu()
+        if self.doubt is None:
+            return chunk, math.nan
+        return chunk, self.doubt.doubt(features, self.low, self.high, execute=self.config.execute)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of each sample [b]; in training mode pictures and words are augmented."""
-        return chunk_loss(self(batch.images, batch.state, batch.tokens, batch.indicator), batch)
+        features = self.features(batch.images, batch.state, batch.tokens)
+        loss = chunk_loss(self._chunk(features, batch.indicator), batch)
+        if self.doubt is None:
+            return loss
+        return self.doubt.add_loss(loss, features, batch, beta=BETA)

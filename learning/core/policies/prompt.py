@@ -125,4 +125,6 @@ def with_indicator(
     if any(not name.startswith("prompt.") for name in missing):
         raise ValueError(f"a {config.kind!r} policy cannot be told an indicator")
     wider.load_state_dict(own, strict=False)
-    return wider.train(policy.training)
+    for name, parameter in policy.named_parameters():
+        wider.get_parameter(name).requires_grad_(parameter.requires_grad)
+    return wider.to(policy.device).train(policy.training)

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from learning.core.normalize import Normalizer
 from learning.core.policies.base import Policy, PolicyConfig, register
+from learning.core.policies.doubt_heads import doubt_heads
 from learning.core.policies.encoders import TEXT_DIM, TextEncoder
-from learning.core.policies.image import chunk_loss
+from learning.core.policies.image import BETA, chunk_loss
 from learning.core.policies.prompt import IndicatorPrompt, guided
 from learning.core.text import tokenize
 from learning.core.types import Batch, Observation
@@ -17,6 +18,9 @@ from learning.core.types import Batch, Observation
 @register("state")
 class StatePolicy(Policy):
     """Three layers over the (privileged) state and the instruction."""
+
+    low: Tensor
+    high: Tensor
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -30,8 +34,8 @@ class StatePolicy(Policy):
             size = config.width
         self.head = nn.Sequential(*layers, nn.Linear(size, config.horizon * config.action_dim))
         self.prompt = IndicatorPrompt(self.head) if config.indicator else None
-        self.low: Tensor
-        self.high: Tensor
+        # Made last: with and without it the rest starts from the same draws.
+        self.doubt = doubt_heads(config.state_dim + TEXT_DIM, config)
         low = torch.tensor(config.action_low or (-math.inf,) * config.action_dim)
         high = torch.tensor(config.action_high or (math.inf,) * config.action_dim)
         self.register_buffer("low", low, persistent=False)
@@ -54,10 +58,11 @@ class StatePolicy(Policy):
 
     @torch.inference_mode()
     def act(self, observation: Observation) -> tuple[Tensor, float]:
-        """Return the clipped chunk [h, a]; this policy computes no doubt."""
+        """Return the clipped chunk [h, a] on the CPU, and the ensemble's doubt if there is one."""
         tokens = tokenize(observation.instruction, buckets=self.config.text_buckets)
         features = self.features(
-            torch.from_numpy(observation.state)[None], torch.tensor(tokens)[None]
+            torch.from_numpy(observation.state)[None].to(self.device),
+            torch.tensor(tokens)[None].to(self.device),
         )
         if self.prompt is None:
             chunk = self._chunk(features, None)[0]
@@ -65,8 +70,15 @@ class StatePolicy(Policy):
             chunk = guided(
                 lambda told: self._chunk(features.expand(len(told), -1), told), self.beta, self.told
             )
-        return chunk.clamp(self.low, self.high), math.nan
+        chunk = chunk.clamp(self.low, self.high).cpu()
+        if self.doubt is None:
+            return chunk, math.nan
+        return chunk, self.doubt.doubt(features, self.low, self.high, execute=self.config.execute)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of each sample [b]; in training mode words are augmented."""
-        return chunk_loss(self(batch.state, batch.tokens, batch.indicator), batch)
+        features = self.features(batch.state, batch.tokens)
+        loss = chunk_loss(self._chunk(features, batch.indicator), batch)
+        if self.doubt is None:
+            return loss
+        return self.doubt.add_loss(loss, features, batch, beta=BETA)

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from learning.models import Learner
 from learning.services.learners import seed_learner, start_learner
 from learning.services.policies import import_version
-from learning.services.recipes import DEFAULT_RECIPE
+from learning.services.recipes import default_recipe
 
 BASE_POLICY = Path(settings.BASE_DIR) / "learning" / "assets" / "base_policy.safetensors"
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--name", default="hg-dagger")
-        parser.add_argument("--algorithm", default="hg_dagger", help="of a new learner")
+        parser.add_argument("--algorithm", default="hg_dagger", help="a file of core/learners")
         parser.add_argument("--base", type=Path, default=BASE_POLICY)
         parser.add_argument("--seed", type=int, default=0, help="of a new learner's draws")
         parser.add_argument("--start", action="store_true", help="let it train")
@@ -36,7 +36,8 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"no base policy at {base}: {error.strerror}") from None
         existed = Learner.objects.filter(name=name).exists()
-        learner = seed_learner(name, {**DEFAULT_RECIPE, "seed": seed}, algorithm=algorithm)
+        recipe = {**default_recipe(algorithm), "seed": seed}
+        learner = seed_learner(name, recipe, algorithm=algorithm)
         version = import_version(learner, artifact=artifact, gate={"imported": base.name})
         if start and not existed:
             # Once only: a learner that somebody paused stays paused.
