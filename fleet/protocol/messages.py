@@ -25,6 +25,8 @@ MAX_BROWSER_MESSAGE_BYTES = 16 * 1024
 MAX_INLINE_WEIGHTS_BYTES = 1024 * 1024
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 MAX_ROBOTS_PER_MESSAGE = 1000
+# Trials a robot is told at once; the server adds more while it works on them.
+MAX_ORDERED_TRIALS = 16
 # Frames a viewer may hold unacknowledged, per subscription (docs/architecture.md).
 FRAME_CREDIT = 2
 HEARTBEAT_S = 1.0
@@ -100,6 +102,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     task: str = ""
     instruction: str = ""
     purpose: Purpose = "train"
+    # The evaluation whose version acts now, which is then `policy`; empty in normal work.
+    evaluation: Text = ""
     episode: str = ""
     tick: Count = 0
     # Why the robot holds or is stopped, in words; empty otherwise.
@@ -200,6 +204,25 @@ class Welcome(Message, frozen=True, kw_only=True):
     epoch: Epoch = 0
 
 
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One trial of an evaluation: a held-out layout of a task, with the time it may take."""
+
+    # Names this attempt. A trial that is done anew gets another name; only the newest one counts.
+    uid: Text
+    # With the evaluation's own timeout, where it has one.
+    task: TaskSpec
+    seed: int
+
+
+class TrialOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Trials that a robot runs before anything else, all with one fixed version."""
+
+    # The evaluation they belong to.
+    evaluation: Text
+    policy: PolicyRef
+    trials: Annotated[tuple[Trial, ...], Meta(max_length=MAX_ORDERED_TRIALS)]
+
+
 class Assignment(Message, frozen=True, kw_only=True):
     """What a robot does until told otherwise; it needs no server to go on with it. State."""
 
@@ -212,6 +235,9 @@ class Assignment(Message, frozen=True, kw_only=True):
     # Seconds between an episode's end and the next start, when the scene is put back.
     reset_s: Annotated[float, Meta(ge=0, le=3600)] = 1.0
     paused: bool = False
+    # Comes first while it is there; without it the robot works on with the fleet's version. A trial
+    # that is under way and no longer in the order ends at once.
+    order: TrialOrder | None = None
 
 
 class PolicyAnnouncement(Message, frozen=True, kw_only=True):
