@@ -8,6 +8,8 @@ from django.http import HttpRequest
 from learning.models import (
     Episode,
     EpisodePart,
+    Evaluation,
+    EvaluationTrial,
     Intervention,
     Label,
     Learner,
@@ -85,3 +87,17 @@ class PolicyVersionAdmin(ReadOnly, admin.ModelAdmin):
 class LearnerMetricAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("learner", "step", "at")
     list_filter = ("learner",)
+
+
+class TrialInline(ReadOnly, admin.TabularInline):
+    model = EvaluationTrial
+    extra = 0
+    fields = ("position", "version", "task", "seed", "state", "attempts", "robot", "reason")
+
+
+@admin.register(Evaluation)
+class EvaluationAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("uid", "first", "second", "state", "decision", "requested_by", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("first", "second", "requested_by__user")
+    inlines = (TrialInline,)
