@@ -205,11 +205,15 @@ class Runtime:
 
     def _between(self) -> bool:
         """Swap policies, and begin the next episode when one is due; say whether one began."""
-        trial = self._due_trial()
-        if trial is None and self._trials is not None and self._trials.wait():
-            self.situation = PAUSE
-            return False
-        self._swap(self._policies if trial is None or self._trials is None else self._trials.keeper)
+        keeper, trial = self._policies, None
+        if self._trials is not None and not self._arbiter.driven:
+            trial = self._trials.next()
+            if trial is not None:
+                keeper = self._trials.keeper
+            elif self._trials.wait():
+                self.situation = PAUSE
+                return False
+        self._swap(keeper)
         waiting = self._why_wait()
         if waiting is not None:
             if waiting != self.situation.waiting:
@@ -219,11 +223,6 @@ class Runtime:
             self.situation = PAUSE
             return False
         return self._begin(trial)
-
-    def _due_trial(self) -> EpisodePlan | None:
-        if self._trials is None or self._assignment is None or self._arbiter.driven:
-            return None
-        return self._trials.next()
 
     def _swap(self, keeper: PolicyKeeper) -> None:
         """Let `keeper`'s version act from the next episode on; the fleet's newest, if it is due."""

@@ -89,7 +89,7 @@ def create(request: HttpRequest, body: EvaluationIn) -> tuple[int, dict[str, Any
         first=version_named(body.first.learner, body.first.number),
         second=version_named(body.second.learner, body.second.number) if body.second else None,
         tasks=tasks_named(body.tasks),
-        **body.dict(exclude={"first", "second", "tasks"}),
+        **body.model_dump(exclude={"first", "second", "tasks"}),
     )
     return 201, _out(evaluation)
 

@@ -189,10 +189,14 @@ def _pick(
     due: list[EvaluationTrial],
     shares: Counter[tuple[int, int]],
 ) -> list[EvaluationTrial]:
-    """Choose what a robot gets next, of one version, in the order of positions."""
+    """Choose what a robot gets next, of one version, in the order of positions.
+
+    At the end of a stint it first finishes what it has, and then gets the other version.
+    """
     own = set(robot.tasks.values_list("pk", flat=True))
     possible = [trial for trial in due if not own or trial.task_id in own]
-    if not possible or len(mine) >= QUEUE:
+    room = QUEUE - len(mine)
+    if not possible or room <= 0:
         return []
     if mine:
         version = mine[0].version_id
@@ -206,7 +210,10 @@ def _pick(
                 t.position,
             ),
         ).version_id
-    return [t for t in possible if t.version_id == version][: QUEUE - len(mine)]
+    if any(t.version_id != version for t in possible):
+        begun = shares[robot.pk, version] % STINT
+        room = min(room, 0 if mine and not begun else STINT - begun)
+    return [t for t in possible if t.version_id == version][:room]
 
 
 def _order(evaluation: Evaluation, mine: list[EvaluationTrial]) -> TrialOrder:

@@ -32,7 +32,8 @@ def assign(robot: Robot, wanted: m.TrialOrder | None) -> None:
 
 
 def fetch(robot: Robot) -> None:
-    """Let the ordered version arrive."""
+    """Let the ordered version arrive, as if fetched over HTTP."""
+    robot.trial_policies._wanted = None
     robot.trial_policies.offer(m.PolicyAnnouncement(policy=OLD_REF, weights=OLD))
     robot.trial_policies.work()
 
