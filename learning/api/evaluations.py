@@ -80,8 +80,8 @@ def list_evaluations(request: HttpRequest, newest: Query[Newest]) -> list[dict[s
     return [_out(evaluation) for evaluation in recent_evaluations()[: newest.limit]]
 
 
-@router.post("", response={201: EvaluationOut})
-def create(request: HttpRequest, body: EvaluationIn) -> tuple[int, dict[str, Any]]:
+@router.post("", response=EvaluationOut)
+def create(request: HttpRequest, body: EvaluationIn) -> dict[str, Any]:
     """Ask for an evaluation; needs the role lead. Idle robots begin at once."""
     operator = operator_of(request, Role.LEAD)
     evaluation = request_evaluation(
@@ -91,7 +91,7 @@ def create(request: HttpRequest, body: EvaluationIn) -> tuple[int, dict[str, Any
         tasks=tasks_named(body.tasks),
         **body.model_dump(exclude={"first", "second", "tasks"}),
     )
-    return 201, _out(evaluation)
+    return _out(evaluation)
 
 
 @router.get("/{uuid:uid}", response=dict[str, Any])
