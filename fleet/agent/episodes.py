@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fleet.protocol.messages import MAX_ORDERED_TRIALS, Assignment, Purpose, TrialOrder
-from fleet.protocol.spec import TaskSpec
+from fleet.protocol.messages import Assignment, Purpose
+from fleet.protocol.spec import MAX_ORDERED_TRIALS, TaskSpec, TrialOrder
 
 Count = Annotated[int, Meta(ge=0)]
 # Of trials begun; several orders' worth, because an old order may still be on its way.

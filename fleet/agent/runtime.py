@@ -94,7 +94,7 @@ class Runtime:
         self._watched = watched
         self.gate = SafetyGate(driver.spec)
         self.meter = LoopMeter()
-        self.situation = Situation()
+        self.situation = Situation(waiting="the agent starts")
         self.recent: deque[str] = deque(maxlen=RECENT_OUTCOMES)
         self.failed = False
         self._assignment: m.Assignment | None = None

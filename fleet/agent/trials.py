@@ -9,6 +9,7 @@ from fleet.agent.clock import Clock
 from fleet.agent.episodes import EpisodePlan, Planner
 from fleet.agent.policies import PolicyKeeper
 from fleet.protocol import messages as m
+from fleet.protocol.spec import TrialOrder
 
 # An order with nothing to begin is waited for this long before the robot works on as usual: two
 # swaps of the policy and a training episode cost more than an upload and an answer.
@@ -27,10 +28,10 @@ class Trials:
         self.keeper = keeper
         self._planner = planner
         self._clock = clock
-        self._order: m.TrialOrder | None = None
+        self._order: TrialOrder | None = None
         self._idle_since_ns: int | None = None
 
-    def assign(self, order: m.TrialOrder | None) -> None:
+    def assign(self, order: TrialOrder | None) -> None:
         """Use `order` from the next episode boundary on, and fetch its version now."""
         self._order, self._idle_since_ns = order, None
         if order is not None:

@@ -14,7 +14,17 @@ import msgspec
 from msgspec import Meta
 
 from fleet.protocol.control import Lease, Mode
-from fleet.protocol.spec import Count, Epoch, Name, PolicyRef, RobotSpec, Sha256, TaskSpec, Text
+from fleet.protocol.spec import (
+    Count,
+    Epoch,
+    Name,
+    PolicyRef,
+    RobotSpec,
+    Sha256,
+    TaskSpec,
+    Text,
+    TrialOrder,
+)
 
 PROTOCOL_VERSION = 1
 # One message on a control link: a full-size frame, or an announcement with its weights inline.
@@ -25,8 +35,6 @@ MAX_BROWSER_MESSAGE_BYTES = 16 * 1024
 MAX_INLINE_WEIGHTS_BYTES = 1024 * 1024
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 MAX_ROBOTS_PER_MESSAGE = 1000
-# Trials a robot is told at once; the server adds more while it works on them.
-MAX_ORDERED_TRIALS = 16
 # Frames a viewer may hold unacknowledged, per subscription (docs/architecture.md).
 FRAME_CREDIT = 2
 HEARTBEAT_S = 1.0
@@ -204,25 +212,6 @@ class Welcome(Message, frozen=True, kw_only=True):
     epoch: Epoch = 0
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One trial of an evaluation: a held-out layout of a task, with the time it may take."""
-
-    # Names this attempt. A trial that is done anew gets another name; only the newest one counts.
-    uid: Text
-    # With the evaluation's own timeout, where it has one.
-    task: TaskSpec
-    seed: int
-
-
-class TrialOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Trials that a robot runs before anything else, all with one fixed version."""
-
-    # The evaluation they belong to.
-    evaluation: Text
-    policy: PolicyRef
-    trials: Annotated[tuple[Trial, ...], Meta(max_length=MAX_ORDERED_TRIALS)]
-
-
 class Assignment(Message, frozen=True, kw_only=True):
     """What a robot does until told otherwise; it needs no server to go on with it. State."""
 
@@ -235,8 +224,7 @@ class Assignment(Message, frozen=True, kw_only=True):
     # Seconds between an episode's end and the next start, when the scene is put back.
     reset_s: Annotated[float, Meta(ge=0, le=3600)] = 1.0
     paused: bool = False
-    # Comes first while it is there; without it the robot works on with the fleet's version. A trial
-    # that is under way and no longer in the order ends at once.
+    # Comes first while it is there; a trial that is under way and no longer in it ends at once.
     order: TrialOrder | None = None
 
 
@@ -325,23 +313,8 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 FromRobot = Hello | Heartbeat | Telemetry | Frame | Acknowledged | PolicyReport | Ping | Pong
-ToRobot = (
-    Welcome
-    | Assignment
-    | PolicyAnnouncement
-    | FeedRequest
-    | LeaseGranted
-    | LeaseEnded
-    | Teleop
-    | Hold
-    | Resume
-    | MarkOutcome
-    | Stop
-    | Release
-    | Refused
-    | Ping
-    | Pong
-)
+_Command = LeaseGranted | LeaseEnded | Teleop | Hold | Resume | MarkOutcome | Stop | Release
+ToRobot = Welcome | Assignment | PolicyAnnouncement | FeedRequest | _Command | Refused | Ping | Pong
 
 
 # ---- browser → server (JSON) -------------------------------------------------------------------

@@ -14,7 +14,7 @@ from fleet.models.tokens import hash_token, new_token
 from fleet.protocol import messages as m
 from fleet.protocol.control import Lease
 from fleet.protocol.simulation import EVAL_SEEDS
-from fleet.protocol.spec import PolicyRef
+from fleet.protocol.spec import PolicyRef, TrialOrder
 from fleet.services import events, takeover
 from fleet.services.policies import policy_announcement_for
 
@@ -77,7 +77,7 @@ def assignment_of(robot: Robot) -> m.Assignment:
         train_seed=(robot.pk - 1) % 500 * SEEDS_PER_ROBOT,
         reset_s=fleet.reset_s,
         paused=fleet.paused or robot.paused,
-        order=None if robot.order is None else msgspec.convert(robot.order, m.TrialOrder),
+        order=None if robot.order is None else msgspec.convert(robot.order, TrialOrder),
     )
 
 

@@ -10,11 +10,11 @@ import msgspec
 from django.db import transaction
 
 from fleet.models import Robot
-from fleet.protocol import messages as m
+from fleet.protocol.spec import TrialOrder
 from fleet.services.robots import announce_assignments
 
 
-def order_trials(robot: Robot, order: m.TrialOrder) -> bool:
+def order_trials(robot: Robot, order: TrialOrder) -> bool:
     """Give a robot the trials it is to run; False when it has an order of another evaluation.
 
     True afterwards: its row holds `order` in place of an earlier one of the same evaluation, and it

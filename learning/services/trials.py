@@ -13,8 +13,7 @@ from django.db.models import QuerySet
 
 from fleet.models import FleetSettings, PolicyReport, Robot
 from fleet.protocol.control import Mode
-from fleet.protocol.messages import Trial, TrialOrder
-from fleet.protocol.spec import TaskSpec
+from fleet.protocol.spec import TaskSpec, Trial, TrialOrder
 from fleet.services.trials import order_trials, withdraw_orders
 from learning.models import Episode, Evaluation, EvaluationTrial
 from learning.models.episodes import Outcome

@@ -4,8 +4,8 @@ from collections import Counter
 import msgspec
 
 from fleet.agent.episodes import EpisodePlan, Planner, Progress
-from fleet.protocol.messages import MAX_ORDERED_TRIALS, Assignment, Trial, TrialOrder
-from fleet.protocol.spec import PolicyRef, TaskSpec
+from fleet.protocol.messages import Assignment
+from fleet.protocol.spec import MAX_ORDERED_TRIALS, PolicyRef, TaskSpec, Trial, TrialOrder
 from tests.fakes import TASK
 
 OTHER = TaskSpec(name="push", instruction="push the block", weight=3.0)

@@ -9,7 +9,7 @@ from fleet.agent.trials import WAIT_S
 from fleet.protocol import messages as m
 from fleet.protocol.control import Lease
 from fleet.protocol.episode import sha256_of
-from fleet.protocol.spec import PolicyRef
+from fleet.protocol.spec import PolicyRef, Trial, TrialOrder
 from learning.core.policies.base import save_policy
 from tests.agent.test_runtime import ASSIGNMENT, TICK_S, Robot
 from tests.fakes import TASK, fake_policy
@@ -18,16 +18,16 @@ OLD = save_policy(fake_policy((-0.3, 0.0, 0.2)))
 OLD_REF = PolicyRef(number=1, sha256=sha256_of(OLD), url="/w", size_bytes=len(OLD))
 
 
-def order(*names: str, policy: PolicyRef = OLD_REF) -> m.TrialOrder:
+def order(*names: str, policy: PolicyRef = OLD_REF) -> TrialOrder:
     task = msgspec.structs.replace(TASK, timeout_ticks=10)
-    return m.TrialOrder(
+    return TrialOrder(
         evaluation="job-1",
         policy=policy,
-        trials=tuple(m.Trial(uid=name, task=task, seed=700 + i) for i, name in enumerate(names)),
+        trials=tuple(Trial(uid=name, task=task, seed=700 + i) for i, name in enumerate(names)),
     )
 
 
-def assign(robot: Robot, wanted: m.TrialOrder | None) -> None:
+def assign(robot: Robot, wanted: TrialOrder | None) -> None:
     robot.runtime.assign(msgspec.structs.replace(ASSIGNMENT, order=wanted))
 
 

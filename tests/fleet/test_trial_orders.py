@@ -8,7 +8,7 @@ from fleet.models import Robot
 from fleet.protocol import codec
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
-from fleet.protocol.spec import PolicyRef, TaskSpec
+from fleet.protocol.spec import PolicyRef, TaskSpec, Trial, TrialOrder
 from fleet.services import events, robots
 from fleet.services.trials import order_trials, repeat_orders, withdraw_orders
 from tests.factories import make_robot, make_task
@@ -44,12 +44,12 @@ def told(monkeypatch) -> Told:
     return found
 
 
-def order(evaluation: str = "job-1", *names: str) -> m.TrialOrder:
+def order(evaluation: str = "job-1", *names: str) -> TrialOrder:
     task = TaskSpec(name="door", instruction="open the door")
-    return m.TrialOrder(
+    return TrialOrder(
         evaluation=evaluation,
         policy=PolicyRef(number=4, sha256="a" * 64, url="/w", size_bytes=7),
-        trials=tuple(m.Trial(uid=name, task=task, seed=2**30) for name in names or ("t1",)),
+        trials=tuple(Trial(uid=name, task=task, seed=2**30) for name in names or ("t1",)),
     )
 
 

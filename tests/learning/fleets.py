@@ -6,8 +6,7 @@ import msgspec
 from django.utils import timezone
 
 from fleet.models import Robot, Task
-from fleet.protocol import messages as m
-from fleet.protocol.spec import PolicyRef
+from fleet.protocol.spec import PolicyRef, Trial, TrialOrder
 from fleet.services.robots import assignment_of
 from learning.models import Episode, Evaluation, Learner, PolicyVersion
 from learning.services.evaluations import take_result
@@ -40,14 +39,14 @@ def fall_silent(robot: Robot, seconds: float = 60.0) -> None:
     Robot.objects.filter(pk=robot.pk).update(last_heartbeat_at=at)
 
 
-def order_of(robot: Robot) -> m.TrialOrder | None:
+def order_of(robot: Robot) -> TrialOrder | None:
     """What the robot would be told, by whichever process it connects to."""
     return assignment_of(Robot.objects.get(pk=robot.pk)).order
 
 
 def run_trial(
     robot: Robot,
-    trial: m.Trial,
+    trial: Trial,
     policy: PolicyRef,
     outcome: str = "success",
     *,
@@ -71,7 +70,7 @@ def run_trial(
     return episode
 
 
-def run_next(robot: Robot, outcome: str = "success", **fields: object) -> m.Trial:
+def run_next(robot: Robot, outcome: str = "success", **fields: object) -> Trial:
     """Run the first trial of the robot's order that has no episode yet."""
     order = order_of(robot)
     assert order is not None, f"{robot.name} has no order"

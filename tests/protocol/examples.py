@@ -16,7 +16,7 @@ from fleet.protocol import episode
 from fleet.protocol import messages as m
 from fleet.protocol.codec import FrameHeader, encode_link, encode_text, pack_frame
 from fleet.protocol.control import Controller, Lease, Mode
-from fleet.protocol.spec import Camera, PolicyRef, RobotSpec, TaskSpec
+from fleet.protocol.spec import Camera, PolicyRef, RobotSpec, TaskSpec, Trial, TrialOrder
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 SHA = "ab" * 32
@@ -126,10 +126,10 @@ MESSAGES: tuple[m.Message, ...] = (
         train_seed=1000,
         reset_s=1.0,
         paused=True,
-        order=m.TrialOrder(
+        order=TrialOrder(
             evaluation=UID,
             policy=REF,
-            trials=(m.Trial(uid="trial-1", task=TASK, seed=1073743824),),
+            trials=(Trial(uid="trial-1", task=TASK, seed=1073743824),),
         ),
     ),
     m.PolicyAnnouncement(policy=REF, weights=b"weights"),
