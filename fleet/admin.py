@@ -59,7 +59,7 @@ class RobotAdmin(TellsRobots):
     list_filter = ["kind", "enabled", "mode"]
     search_fields = ["name"]
     fields = [
-        "name", "kind", "enabled", "paused", "tasks", "mode", "purpose", "epoch",
+        "name", "kind", "enabled", "paused", "tasks", "mode", "purpose", "evaluation", "epoch",
         "assigned_number", "assigned_sha256", "assigned_at",
         "reported_number", "reported_sha256", "reported_since",
         "connected_at", "last_heartbeat_at", "agent_version",

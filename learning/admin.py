@@ -8,6 +8,8 @@ from django.http import HttpRequest
 from learning.models import (
     Episode,
     EpisodePart,
+    Evaluation,
+    EvaluationTrial,
     Intervention,
     Label,
     Learner,
@@ -110,3 +112,15 @@ class SidecarAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("episode", "value", "threshold", "outcome", "positive_steps", "steps")
     list_select_related = ("episode", "value", "threshold")
     search_fields = ("episode__uid", "sha256")
+class TrialInline(ReadOnly, admin.TabularInline):
+    model = EvaluationTrial
+    extra = 0
+    fields = ("position", "version", "task", "seed", "state", "attempts", "robot", "reason")
+
+
+@admin.register(Evaluation)
+class EvaluationAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("uid", "first", "second", "state", "decision", "requested_by", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("first", "second", "requested_by__user")
+    inlines = (TrialInline,)

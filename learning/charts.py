@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from learning.models import LearnerMetric
+from learning.selectors.evaluations import Line
+from learning.selectors.forgetting import TaskCurve
 from learning.selectors.metrics import Point
 
 Figure = dict[str, Any]
@@ -138,3 +140,73 @@ def buffers(metrics: Sequence[LearnerMetric]) -> Figure | None:
         ],
         "layout": _layout("episodes", rangemode="tozero"),
     }
+
+
+def versions(curves: Sequence[TaskCurve], *, task: str = "") -> Figure | None:
+    """Draw success against version: a line for each task, or one task with its Wilson band."""
+    shown = [curve for curve in curves if curve.points and task in ("", curve.task)]
+    if not shown:
+        return None
+    data: list[dict[str, Any]] = []
+    for index, curve in enumerate(shown):
+        x = [point.last for point in curve.points]
+        text = [
+            f"{p.score.successes} of {p.score.trials} "
+            f"[{p.score.interval[0]:.2f}–{p.score.interval[1]:.2f}] · {p.words}"
+            for p in curve.points
+        ]
+        if task:
+            edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+            lows = [p.score.interval[0] for p in curve.points]
+            highs = [p.score.interval[1] for p in curve.points]
+            band = {"fill": "tonexty", "fillcolor": "token:accent/0.18"}
+            data.append({"type": "scatter", "x": x, "y": lows, **edge})
+            data.append({"type": "scatter", "x": x, "y": highs, **edge, **band})
+        data.append(
+            _line(
+                x,
+                [p.score.rate for p in curve.points],
+                curve.task,
+                _SERIES[index % len(_SERIES)],
+                mode="lines+markers",
+                text=text,
+                line={} if curve.trained else {"dash": "dot"},
+                hovertemplate="%{y:.2f} · %{text}<extra>" + curve.task + "</extra>",
+            )
+        )
+    layout = _layout("held-out success", range=[-0.02, 1.02], tickformat=".1f")
+    layout["xaxis"] = {**layout["xaxis"], "title": {"text": "version", "font": {"size": 11}}}
+    return {"data": data, "layout": {**layout, "hovermode": "closest"}}
+
+
+def evaluation(lines: Sequence[Line], names: Sequence[str]) -> Figure | None:
+    """Draw an evaluation: a bar with its Wilson 95 % interval for each task and version."""
+    drawn = [line for line in lines if any(arm.score.trials for arm in line.arms)]
+    if not drawn:
+        return None
+    data = []
+    for index, name in enumerate(names):
+        arms = [(line.name, line.arms[index]) for line in drawn if line.arms[index].score.trials]
+        data.append(
+            {
+                "type": "bar",
+                "name": name,
+                "x": [task for task, _ in arms],
+                "y": [arm.score.rate for _, arm in arms],
+                "marker": {"color": f"token:{_SERIES[index]}"},
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "color": "token:muted",
+                    "thickness": 1.2,
+                    "array": [arm.high - arm.score.rate for _, arm in arms],
+                    "arrayminus": [arm.score.rate - arm.low for _, arm in arms],
+                },
+                "text": [f"{a.score.successes} of {a.score.trials}" for _, a in arms],
+                "textposition": "none",
+                "hovertemplate": "%{y:.2f} · %{text}<extra></extra>",
+                "showlegend": True,
+            }
+        )
+    layout = _layout("held-out success", range=[0, 1.02], tickformat=".1f")
+    return {"data": data, "layout": {**layout, "barmode": "group"}}

@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 from learning.models import Learner
 from learning.selectors.learners import due_learners
 from learning.selectors.values import due_thresholds, due_values
+from learning.services.evaluations import advance_open
 from learning.services.learners import claim_round, round_of
 from learning.services.objects import sweep_orphans
 from learning.services.policies import assign_pending
@@ -74,10 +75,11 @@ def derive_thresholds() -> None:
 
 @shared_task
 def sweep() -> None:
-    """Enqueue rounds that are due, also after an expired lease, and assign what was not."""
+    """Enqueue rounds that are due, assign versions that were not, go on with evaluations."""
     enqueue_due_rounds()
     enqueue_value_work()
     assign_pending()
+    advance_open()
 
 
 @shared_task

@@ -2,16 +2,25 @@
 
 from django.urls import path
 
-from learning.views import episodes, learner, values
+from learning.views import episodes, evaluations, experiments, learner, values
 
 app_name = "learning"
 urlpatterns = [
     path("episodes/", episodes.episodes, name="episodes"),
+    path("evaluations/", evaluations.evaluations, name="evaluations"),
+    path("evaluations/<uuid:uid>/", evaluations.evaluation, name="evaluation"),
+    path("evaluations/<uuid:uid>/_progress/", evaluations.fragment, name="evaluation_progress"),
+    path("evaluations/<uuid:uid>/cancel/", evaluations.cancel, name="cancel_evaluation"),
+    path("evaluations/<uuid:uid>/figures.json", evaluations.figures, name="evaluation_figures"),
+    path("evaluations/<uuid:uid>/export.<str:kind>", evaluations.export, name="evaluation_export"),
+    path("experiments/", experiments.experiments, name="experiments"),
+    path("experiments/<str:name>/", experiments.experiment, name="experiment"),
+    path("experiments/<str:name>/<str:file>", experiments.file, name="experiment_file"),
     path("learner/", learner.learner, name="learner"),
     path("learner/_today/", learner.today, name="today"),
     *(
         path(f"learner/_{part}/", learner.fragment, {"part": part}, name=part)
-        for part in ("state", "tasks", "rounds", "versions", "values")
+        for part in ("state", "forgetting", "tasks", "rounds", "versions", "values")
     ),
     path("learner/figures.json", learner.figures, name="figures"),
     path("learner/<slug:name>/value/", values.value, name="value"),

@@ -96,6 +96,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # ---- truth: objects --------------------------------------------------------------------------
 # A folder by file:// URL or path, or s3://, gs://, az://.
 SOP_STORE_URL = env.text("SOP_STORE_URL", (SOP_VAR / "store").as_uri())
+# Where `make experiment` keeps its outputs, whatever SOP_VAR is; the pages show them.
+SOP_EXPERIMENTS = Path(env.text("SOP_EXPERIMENTS", str(BASE_DIR / "var" / "experiments")))
 
 # ---- state and commands: Redis ---------------------------------------------------------------
 # Empty: one process only; nothing reaches workers or other web processes.

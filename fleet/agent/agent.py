@@ -20,6 +20,7 @@ from fleet.agent.recorder import Recorder
 from fleet.agent.runtime import AGENT_VERSION, Runtime
 from fleet.agent.situation import Moment
 from fleet.agent.spool import Spool
+from fleet.agent.trials import Trials
 from fleet.agent.uploader import Uploader
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
@@ -49,25 +50,30 @@ class Agent:
             remembered=_remembered(self._control_file),
             on_change=lambda remembered: self._states.put(self._control_file, remembered),
         )
-        self.policies = PolicyKeeper(
-            state / "policies",
-            driver.spec,
-            clock,
-            server=server,
-            token=token,
-            report=self.outbox.put_report,
+        # The fleet's version, and apart from it that of an evaluation.
+        self.policies, self.trial_policies = (
+            PolicyKeeper(
+                state / folder,
+                driver.spec,
+                clock,
+                server=server,
+                token=token,
+                report=self.outbox.put_report,
+            )
+            for folder in ("policies", "trial_policies")
         )
         self.recorder = Recorder(self.spool)
         self.uploader = Uploader(self.spool, server=server, token=token)
         self.link = Link(server=server, token=token, side=self, outbox=self.outbox, clock=clock)
         self.feeds = Feeds(driver, self.outbox, clock, glimpse=lambda: self.runtime.glimpse)
         progress = statefile.read_state(self._progress_file, Progress) or Progress()
+        planner = Planner(progress, random.Random())
         self.runtime = Runtime(
             robot=config.robot,
             driver=driver,
             clock=clock,
             arbiter=self.arbiter,
-            planner=Planner(progress, random.Random()),
+            planner=planner,
             policies=self.policies,
             recorder=self.recorder,
             spool=self.spool,
@@ -76,6 +82,7 @@ class Agent:
             counted=lambda: self._states.put(self._progress_file, progress),
             scene_ready=self.feeds.ready.set,
             watched=lambda: bool(self.outbox.feed.frames),
+            trials=Trials(self.trial_policies, planner, clock),
         )
         self._assignment = statefile.read_state(self._assignment_file, m.Assignment)
         if self._assignment is not None:
@@ -86,6 +93,7 @@ class Agent:
         self.recorder.start()
         self.uploader.start()
         self.policies.start()
+        self.trial_policies.start()
         self.feeds.start()
         self.runtime.start()
         self.link.start()
@@ -106,6 +114,7 @@ class Agent:
         self.link.stop()
         self.uploader.stop()
         self.policies.stop()
+        self.trial_policies.stop()
         self._states.stop()
         log.info("agent: %s stopped", self._config.robot)
 
@@ -136,7 +145,8 @@ class Agent:
 
     def heartbeat(self, seq: int) -> m.Heartbeat:
         """Return what the robot is now."""
-        active, situation = self.policies.active, self.runtime.situation
+        keeper, situation = self.runtime.acting, self.runtime.situation
+        active = keeper.active
         mode, reason = self._mode()
         episodes, size_bytes = self.spool.depth
         return m.Heartbeat(
@@ -146,10 +156,11 @@ class Agent:
             mode=mode,
             epoch=self.arbiter.epoch,
             policy=active.ref if active else None,
-            policy_since_wall_ns=self.policies.since_wall_ns,
+            policy_since_wall_ns=keeper.since_wall_ns,
             task=situation.task,
             instruction=situation.instruction,
             purpose=situation.purpose,
+            evaluation=self.runtime.evaluation,
             episode=situation.episode,
             tick=situation.tick,
             reason=reason[:500],
@@ -203,7 +214,8 @@ class Agent:
         self._assignment = assignment
         self.runtime.assign(assignment)
         self._states.put(self._assignment_file, assignment)
-        log.info("assignment: %d tasks", len(assignment.tasks))
+        trials = len(assignment.order.trials) if assignment.order else 0
+        log.info("assignment: %d tasks, %d trials", len(assignment.tasks), trials)
 
     def _tell(self, moment: Moment) -> None:
         request = self.outbox.feed

@@ -150,6 +150,15 @@ class PolicyKeeper:
 
     # ---- the link's side: never blocks -----------------------------------------------------
 
+    def clear(self) -> None:
+        """Forget every version, in memory and on disk; those that failed stay known."""
+        with self._changed:
+            if (self.active, self._good, self._ready, self._wanted) == (None,) * 4:
+                return
+            self.active = self._good = self._ready = self._wanted = None
+            self._to_save |= {"current": None, "good": None}
+            self._changed.notify_all()
+
     def offer(self, announcement: m.PolicyAnnouncement) -> None:
         """Take an announcement; the newest wins over one that is in progress or waiting."""
         ref = announcement.policy

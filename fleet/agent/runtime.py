@@ -19,14 +19,15 @@ from fleet.agent.clock import Clock
 from fleet.agent.controllers import ChunkController
 from fleet.agent.decisions import Decision, View
 from fleet.agent.drivers.base import Driver, Reading
-from fleet.agent.episodes import Planner
+from fleet.agent.episodes import EpisodePlan, Planner
 from fleet.agent.loopstats import LoopMeter
-from fleet.agent.policies import PolicyKeeper
+from fleet.agent.policies import ActivePolicy, PolicyKeeper
 from fleet.agent.priority import out_of_the_way
 from fleet.agent.recorder import EpisodeEnd, RecordedTick, Recorder
 from fleet.agent.safety import SafetyGate
 from fleet.agent.situation import PAUSE, Glimpse, Moment, Running, Situation
 from fleet.agent.spool import Spool
+from fleet.agent.trials import Trials
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
 from fleet.protocol.episode import EpisodeHeader, Step
@@ -54,6 +55,7 @@ class Runtime:
         counted: Called when an episode is counted, to keep the planner's progress on disk.
         scene_ready: Called once there is something to render.
         watched: Says whether people look; then images are taken between episodes too.
+        trials: What the robot is ordered to evaluate; None on a robot that never is.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Runtime:
         counted: Callable[[], None] = lambda: None,
         scene_ready: Callable[[], None] = lambda: None,
         watched: Callable[[], bool] = lambda: False,
+        trials: Trials | None = None,
     ) -> None:
         self._robot = robot
         self._driver = driver
@@ -79,6 +82,9 @@ class Runtime:
         self._arbiter = arbiter
         self._planner = planner
         self._policies = policies
+        self._trials = trials
+        # Whose version acts: the fleet's, or in a trial the ordered one.
+        self.acting = policies
         self._recorder = recorder
         self._spool = spool
         self._tell = tell
@@ -88,12 +94,14 @@ class Runtime:
         self._watched = watched
         self.gate = SafetyGate(driver.spec)
         self.meter = LoopMeter()
-        self.situation = Situation()
+        self.situation = Situation(waiting="the agent starts")
         self.recent: deque[str] = deque(maxlen=RECENT_OUTCOMES)
         self.failed = False
         self._assignment: m.Assignment | None = None
         self._running: Running | None = None
         self._controller: ChunkController | None = None
+        # The version the controller was made of.
+        self._acts: ActivePolicy | None = None
         self._policy_turn = -1
         self._may_begin_ns = clock.monotonic_ns()
         self._has_scene = False
@@ -107,8 +115,17 @@ class Runtime:
     # ---- for other threads -----------------------------------------------------------------
 
     def assign(self, assignment: m.Assignment) -> None:
-        """Use `assignment` from the next episode on."""
+        """Use `assignment` from the next episode on; a trial it no longer orders ends at once."""
         self._assignment = assignment
+        if self._trials is not None:
+            self._trials.assign(assignment.order)
+
+    @property
+    def evaluation(self) -> str:
+        """The evaluation whose version acts now; empty in normal work."""
+        if self._trials is None or self.acting is self._policies:
+            return ""
+        return self._trials.evaluation
 
     def start(self) -> None:
         """Start the thread."""
@@ -188,8 +205,15 @@ class Runtime:
 
     def _between(self) -> bool:
         """Swap policies, and begin the next episode when one is due; say whether one began."""
-        if self._policies.take():
-            self._adopt_policy()
+        keeper, trial = self._policies, None
+        if self._trials is not None and not self._arbiter.driven:
+            trial = self._trials.next()
+            if trial is not None:
+                keeper = self._trials.keeper
+            elif self._trials.wait():
+                self.situation = PAUSE
+                return False
+        self._swap(keeper)
         waiting = self._why_wait()
         if waiting is not None:
             if waiting != self.situation.waiting:
@@ -198,10 +222,18 @@ class Runtime:
         if self._clock.monotonic_ns() < self._may_begin_ns:
             self.situation = PAUSE
             return False
-        return self._begin()
+        return self._begin(trial)
+
+    def _swap(self, keeper: PolicyKeeper) -> None:
+        """Let `keeper`'s version act from the next episode on; the fleet's newest, if it is due."""
+        newer = keeper is self._policies and keeper.take()
+        active = keeper.active
+        if newer or keeper is not self.acting or (active and self._acts is not active):
+            self.acting = keeper
+            self._adopt_policy()
 
     def _adopt_policy(self) -> None:
-        active = self._policies.active
+        self._acts = active = self.acting.active
         self._controller = None if active is None else ChunkController(active.policy)
 
     def _why_wait(self) -> str | None:
@@ -213,15 +245,17 @@ class Runtime:
             return self._spool.full_reason
         if self._arbiter.mode in (Mode.HOLDING, Mode.STOPPED):
             return self._arbiter.reason or "holding"
-        if self._policies.active is None and not self._arbiter.driven:
+        if self.acting.active is None and not self._arbiter.driven:
             return "no policy yet"
         return None
 
-    def _begin(self) -> bool:
+    def _begin(self, trial: EpisodePlan | None) -> bool:
         assert self._assignment is not None
         uid = str(uuid.uuid4())
-        plan = self._planner.next(self._assignment, may_evaluate=not self._arbiter.driven)
+        plan = trial or self._planner.next(self._assignment, may_evaluate=not self._arbiter.driven)
         if plan is not None and not self._arbiter.begin_episode(uid, plan.purpose):
+            # Somebody took the robot this moment: it trains, with the fleet's version.
+            self._swap(self._policies)
             plan = self._planner.next(self._assignment, may_evaluate=False)
             if plan is not None:
                 self._arbiter.begin_episode(uid, plan.purpose)
@@ -240,7 +274,7 @@ class Runtime:
         if self._controller is not None:
             self._controller.reset()
             self._controller.guide(evaluation=plan.purpose == "eval")
-        active = self._policies.active
+        active = self.acting.active
         self._running = Running(
             uid,
             plan,
@@ -259,6 +293,7 @@ class Runtime:
                 started_wall_ns=self._clock.wall_ns(),
                 policy_number=active.ref.number if active else None,
                 policy_sha256=active.ref.sha256 if active else "",
+                trial=plan.trial,
                 agent_version=AGENT_VERSION,
             )
         )
@@ -306,7 +341,7 @@ class Runtime:
         )
         reading = self._driver.read(images=images)
         if images:
-            self._policies.last_seen = (reading, plan.instruction)
+            self._seen(reading, plan.instruction)
             self._glimpse(reading, t_mono_ns, t_wall_ns)
         if self._over(running, view, reading):
             return
@@ -348,8 +383,13 @@ class Runtime:
         self._telemetry(view, reading, applied, proposal, doubt)
         if decision.fault:
             self._end("abort", "robot")
-            self._policies.roll_back(self._arbiter.reason)
+            self.acting.roll_back(self._arbiter.reason)
             self._adopt_policy()
+
+    def _seen(self, reading: Reading, instruction: str) -> None:
+        self._policies.last_seen = (reading, instruction)
+        if self._trials is not None:
+            self._trials.keeper.last_seen = (reading, instruction)
 
     def _glimpse(self, reading: Reading, t_mono_ns: int, t_wall_ns: int) -> None:
         if reading.images:
@@ -360,7 +400,7 @@ class Runtime:
         judged = self._arbiter.take_outcome()
         if judged is not None:
             self._end(*judged)
-        elif view.mode is Mode.STOPPED:
+        elif view.mode is Mode.STOPPED or self._withdrawn(running):
             self._end("abort", "robot")
         elif reading.success:
             self._end("success", "robot")
@@ -376,6 +416,10 @@ class Runtime:
         if self._has_scene:
             self._apply(self._arbiter.decide(self._arbiter.begin_tick(), None))
         return True
+
+    def _withdrawn(self, running: Running) -> bool:
+        trial = running.plan.trial
+        return bool(trial) and self._trials is not None and not self._trials.ordered(trial)
 
     def _apply(self, decision: Decision) -> np.ndarray:
         action = self.gate.zero_motion() if decision.action is None else decision.action
@@ -407,7 +451,7 @@ class Runtime:
         )
         self.recent.append(_MARKS[outcome])
         if outcome != "abort":
-            self._policies.proved()
+            self.acting.proved()
         reset_s = self._assignment.reset_s if self._assignment else 1.0
         self._may_begin_ns = self._clock.monotonic_ns() + int(reset_s * 1e9)
         self.situation = PAUSE

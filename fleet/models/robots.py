@@ -74,12 +74,17 @@ class Robot(models.Model):
     reported_sha256 = models.CharField(max_length=64, blank=True)
     reported_since = models.DateTimeField(null=True, blank=True)
 
+    # The TrialOrder it is to carry out before anything else; null in normal work.
+    order = models.JSONField(null=True, blank=True, editable=False)
+
     connected_at = models.DateTimeField(null=True, blank=True)
     last_heartbeat_at = models.DateTimeField(null=True, blank=True)
     mode = models.CharField(
         max_length=16, choices=[(m.value, m.value) for m in Mode], default=Mode.HOLDING.value
     )
     purpose = models.CharField(max_length=16, default="train")
+    # The evaluation whose version acts, as it says; the version is then the reported one.
+    evaluation = models.CharField(max_length=500, blank=True)
     agent_version = models.CharField(max_length=500, blank=True)
     # Highest lease epoch granted or seen; a grant takes the next one.
     epoch = models.PositiveBigIntegerField(default=0)

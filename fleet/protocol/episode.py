@@ -74,6 +74,8 @@ class EpisodeHeader(msgspec.Struct, frozen=True, kw_only=True):
     # The version acting; None where no policy acts (demonstrations).
     policy_number: int | None = None
     policy_sha256: Text = ""
+    # The trial of an evaluation this is, by the attempt's name; empty for every other episode.
+    trial: Text = ""
     agent_version: Text = ""
     format_version: int = FORMAT_VERSION
 

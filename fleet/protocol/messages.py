@@ -14,7 +14,17 @@ import msgspec
 from msgspec import Meta
 
 from fleet.protocol.control import Lease, Mode
-from fleet.protocol.spec import Count, Epoch, Name, PolicyRef, RobotSpec, Sha256, TaskSpec, Text
+from fleet.protocol.spec import (
+    Count,
+    Epoch,
+    Name,
+    PolicyRef,
+    RobotSpec,
+    Sha256,
+    TaskSpec,
+    Text,
+    TrialOrder,
+)
 
 PROTOCOL_VERSION = 1
 # One message on a control link: a full-size frame, or an announcement with its weights inline.
@@ -100,6 +110,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     task: str = ""
     instruction: str = ""
     purpose: Purpose = "train"
+    # The evaluation whose version acts now, which is then `policy`; empty in normal work.
+    evaluation: Text = ""
     episode: str = ""
     tick: Count = 0
     # Why the robot holds or is stopped, in words; empty otherwise.
@@ -212,6 +224,8 @@ class Assignment(Message, frozen=True, kw_only=True):
     # Seconds between an episode's end and the next start, when the scene is put back.
     reset_s: Annotated[float, Meta(ge=0, le=3600)] = 1.0
     paused: bool = False
+    # Comes first while it is there; a trial that is under way and no longer in it ends at once.
+    order: TrialOrder | None = None
 
 
 class PolicyAnnouncement(Message, frozen=True, kw_only=True):
@@ -299,23 +313,8 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 FromRobot = Hello | Heartbeat | Telemetry | Frame | Acknowledged | PolicyReport | Ping | Pong
-ToRobot = (
-    Welcome
-    | Assignment
-    | PolicyAnnouncement
-    | FeedRequest
-    | LeaseGranted
-    | LeaseEnded
-    | Teleop
-    | Hold
-    | Resume
-    | MarkOutcome
-    | Stop
-    | Release
-    | Refused
-    | Ping
-    | Pong
-)
+_Command = LeaseGranted | LeaseEnded | Teleop | Hold | Resume | MarkOutcome | Stop | Release
+ToRobot = Welcome | Assignment | PolicyAnnouncement | FeedRequest | _Command | Refused | Ping | Pong
 
 
 # ---- browser → server (JSON) -------------------------------------------------------------------

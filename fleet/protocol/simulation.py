@@ -94,6 +94,9 @@ HELD_OUT_FROM = 2**30
 EVAL_SEEDS: tuple[int, ...] = tuple(range(HELD_OUT_FROM, HELD_OUT_FROM + 40))
 # For the final figures of experiments; used for nothing else.
 FINAL_SEEDS: tuple[int, ...] = tuple(range(HELD_OUT_FROM + 1000, HELD_OUT_FROM + 1060))
+# For evaluations that people ask for: every one walks them from the first, so that any two versions
+# can be compared on the same layouts.
+TRIAL_SEEDS: tuple[int, ...] = tuple(range(HELD_OUT_FROM + 2000, HELD_OUT_FROM + 2500))
 # Demonstrations walk these upwards; online training starts at 0 and never gets this far.
 DEMONSTRATION_SEEDS_FROM = 2**29
 

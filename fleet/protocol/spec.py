@@ -15,6 +15,8 @@ MAX_ACTION_DIM = 64
 MAX_STATE_DIM = 256
 MAX_CAMERAS = 8
 MAX_TASKS = 256
+# Trials a robot is told at once; the server adds more while it works on them.
+MAX_ORDERED_TRIALS = 16
 
 
 class Camera(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,3 +79,22 @@ class PolicyRef(msgspec.Struct, frozen=True, kw_only=True):
     url: Text
     size_bytes: Count
     parent: int | None = None
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One trial of an evaluation: a held-out layout of a task, with the time it may take."""
+
+    # Names this attempt. A trial that is done anew gets another name; only the newest one counts.
+    uid: Text
+    # With the evaluation's own timeout, where it has one.
+    task: TaskSpec
+    seed: int
+
+
+class TrialOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Trials that a robot runs before anything else, all with one fixed version."""
+
+    # The evaluation they belong to.
+    evaluation: Text
+    policy: PolicyRef
+    trials: Annotated[tuple[Trial, ...], Meta(max_length=MAX_ORDERED_TRIALS)]

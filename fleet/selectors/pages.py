@@ -35,7 +35,8 @@ class Tile:
     camera: str
     policy: str
     since: str
-    evaluation: bool
+    # What it is evaluated for, in words; empty in normal work. The same words as in facts.js.
+    evaluation: str
     # Since when it is silent, in words; empty while it is heard.
     why: str
 
@@ -69,12 +70,21 @@ def cameras_of(robot: Robot) -> list[dict[str, Any]]:
 
 
 def policy_words(robot: Robot) -> str:
-    """Return the version a robot runs and how many versions it is behind."""
+    """Return the version a robot runs, and how many versions it is behind unless it is to be."""
     if robot.reported_number is None:
         return "no policy"
+    if robot.evaluation:
+        return f"v{robot.reported_number} under evaluation"
     behind = max(0, (robot.assigned_number or 0) - robot.reported_number)
     late = f" · {behind} behind" if behind else ""
     return f"v{robot.reported_number}{late}"
+
+
+def evaluation_words(robot: Robot) -> str:
+    """Return what held-out work a robot does; empty when it trains."""
+    if robot.evaluation and robot.reported_number is not None:
+        return f"Evaluates v{robot.reported_number}"
+    return "Evaluation" if robot.purpose == "eval" else ""
 
 
 def tiles() -> list[Tile]:
@@ -93,7 +103,7 @@ def _tile(robot: Robot) -> Tile:
         camera=cameras[0]["name"] if cameras else "",
         policy=policy_words(robot),
         since=f"since {timezone.localtime(since):%H:%M:%S}" if since else "",
-        evaluation=robot.purpose == "eval" and kind not in ("offline", "stale"),
+        evaluation=evaluation_words(robot) if kind not in ("offline", "stale") else "",
         why=_silence(robot) if kind in ("offline", "stale") else "",
     )
 

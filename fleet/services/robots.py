@@ -14,7 +14,7 @@ from fleet.models.tokens import hash_token, new_token
 from fleet.protocol import messages as m
 from fleet.protocol.control import Lease
 from fleet.protocol.simulation import EVAL_SEEDS
-from fleet.protocol.spec import PolicyRef
+from fleet.protocol.spec import PolicyRef, TrialOrder
 from fleet.services import events, takeover
 from fleet.services.policies import policy_announcement_for
 
@@ -77,6 +77,7 @@ def assignment_of(robot: Robot) -> m.Assignment:
         train_seed=(robot.pk - 1) % 500 * SEEDS_PER_ROBOT,
         reset_s=fleet.reset_s,
         paused=fleet.paused or robot.paused,
+        order=None if robot.order is None else msgspec.convert(robot.order, TrialOrder),
     )
 
 
@@ -153,6 +154,7 @@ def store_heartbeats(heard: dict[str, Heard]) -> dict[str, PolicyRef | None]:
             heartbeat = heard[name].heartbeat
             row.last_heartbeat_at = heard[name].at
             row.mode, row.purpose = heartbeat.mode, heartbeat.purpose
+            row.evaluation = heartbeat.evaluation
             row.epoch = max(row.epoch, heartbeat.epoch)
             since_ns = heartbeat.policy_since_wall_ns + heartbeat.clock_offset_ns
             _report(row, heartbeat.policy, since_ns if heartbeat.policy_since_wall_ns else None)
@@ -162,6 +164,7 @@ def store_heartbeats(heard: dict[str, Heard]) -> dict[str, PolicyRef | None]:
                 "last_heartbeat_at",
                 "mode",
                 "purpose",
+                "evaluation",
                 "epoch",
                 "reported_number",
                 "reported_sha256",

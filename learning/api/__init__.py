@@ -11,7 +11,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from fleet.exceptions import NotAllowed, Refusal, RobotUnknown
-from learning.api import episodes, learners, policies, values
+from learning.api import episodes, evaluations, learners, policies, values
 from learning.exceptions import LearningError, MissingParts
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ api.add_router("/episodes", episodes.router)
 api.add_router("/policies", policies.router)
 api.add_router("/learners", learners.router)
 api.add_router("/learners", values.router)
+api.add_router("/evaluations", evaluations.router)
 
 
 def _answer(

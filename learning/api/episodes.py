@@ -16,6 +16,7 @@ from learning.api.auth import ANYONE, ROBOT, operator_of, robot_of
 from learning.exceptions import TooLarge, Unprocessable
 from learning.models.episodes import Outcome
 from learning.selectors.episodes import closed_after, upload_cursor, with_interventions
+from learning.services.evaluations import take_result
 from learning.services.ingest import close_episode, store_part
 from learning.services.labels import add_label
 
@@ -125,6 +126,7 @@ def close(request: HttpRequest, uid: UUID) -> dict[str, Any]:
     except BadEpisode as error:
         raise Unprocessable(str(error)) from None
     episode = close_episode(uid=uid, manifest=manifest, robot=robot_of(request))
+    take_result(episode)
     tasks.enqueue_due_rounds()
     return {"closed": True, "seq": episode.closed_seq}
 

@@ -53,7 +53,9 @@ def wilson(successes: int, trials: int, *, z: float = Z95) -> tuple[float, float
     centre = rate + z * z / (2 * trials)
     half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # Rounding must not leave the rate outside: at no and at all successes it is an end.
+    low, high = min(rate, (centre - half) / scale), max(rate, (centre + half) / scale)
+    return max(0.0, low), min(1.0, high)
 
 
 def pooled(tasks: Mapping[str, Score]) -> Score:

@@ -92,7 +92,8 @@ class Ledger:
         )
         trials, successes = self.rows(
             "SELECT COUNT(*), COALESCE(SUM(outcome = 'success'), 0) FROM learning_episode"
-            " WHERE state = 'closed' AND complete AND purpose = 'eval' AND started_at >= ?",
+            " WHERE state = 'closed' AND complete AND purpose = 'eval' AND trial IS NULL"
+            " AND started_at >= ?",
             since,
         )[0]
         metric = self.rows('SELECT "values" FROM learning_learnermetric ORDER BY id DESC LIMIT 1')

@@ -1,6 +1,7 @@
 """Rows of the learning app: what robots recorded, what people judged, what was learned from it."""
 
 from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Intervention
+from learning.models.evaluations import Evaluation, EvaluationTrial
 from learning.models.labels import Label
 from learning.models.learners import Learner, LearnerMetric, Round
 from learning.models.policies import PolicyVersion
@@ -10,6 +11,8 @@ __all__ = [
     "ClosedCursor",
     "Episode",
     "EpisodePart",
+    "Evaluation",
+    "EvaluationTrial",
     "Intervention",
     "Label",
     "Learner",

@@ -46,6 +46,8 @@ class Episode(models.Model):
     # The version the episode started with; null where no policy acted.
     policy_number = models.PositiveIntegerField(null=True, blank=True)
     policy_sha256 = models.CharField(max_length=64, blank=True)
+    # The attempt at an evaluation's trial that it is; null for every other episode.
+    trial = models.UUIDField(null=True, blank=True, db_index=True)
     # True when autonomous steps name more than one version; must never happen.
     mixed_versions = models.BooleanField(default=False)
 
@@ -86,6 +88,10 @@ class Episode(models.Model):
             models.CheckConstraint(
                 name="episode_without_robot_is_a_demonstration",
                 condition=Q(robot__isnull=False) | Q(purpose=Purpose.DEMONSTRATION),
+            ),
+            models.CheckConstraint(
+                name="episode_of_a_trial_is_held_out",
+                condition=Q(trial__isnull=True) | Q(purpose=Purpose.EVAL),
             ),
             models.CheckConstraint(
                 name="episode_closed_has_its_end",

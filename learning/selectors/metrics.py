@@ -108,9 +108,12 @@ def takeover_doubt(learner: Learner) -> TakeoverDoubt:
 
 
 def evaluations() -> QuerySet[Episode]:
-    """Return finished held-out episodes with `outcome_in_force`, oldest first."""
+    """Return the fleet's finished held-out episodes with `outcome_in_force`, oldest first.
+
+    Trials of evaluations are not among them: they may be of any old version.
+    """
     finished = Episode.objects.filter(
-        purpose=Purpose.EVAL, state=Episode.State.CLOSED, complete=True
+        purpose=Purpose.EVAL, state=Episode.State.CLOSED, complete=True, trial__isnull=True
     )
     return with_outcome(finished).exclude(outcome_in_force=Outcome.ABORT).order_by("started_at")
 

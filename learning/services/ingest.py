@@ -224,6 +224,7 @@ def _open_episode(header: EpisodeHeader, *, task: Task, robot: Robot | None) -> 
                 "instruction": header.instruction,
                 "policy_number": header.policy_number,
                 "policy_sha256": header.policy_sha256,
+                "trial": _trial(header),
                 "started_at": _wall(header.started_wall_ns),
             },
         )
@@ -294,9 +295,14 @@ def _check_owner(episode: Episode, robot: Robot | None) -> None:
 
 
 def _check_header(episode: Episode, header: EpisodeHeader, task: Task) -> None:
-    stored = (episode.task_id, episode.purpose, episode.seed, episode.policy_number)
-    if stored != (task.pk, header.purpose, header.seed, header.policy_number):
-        raise Unprocessable("task, purpose, seed or policy differ from the episode's other parts")
+    stored = (
+        episode.task_id, episode.purpose, episode.seed, episode.policy_number, episode.trial
+    )  # fmt: skip
+    said = (task.pk, header.purpose, header.seed, header.policy_number, _trial(header))
+    if stored != said:
+        raise Unprocessable(
+            "task, purpose, seed, policy or trial differ from the episode's other parts"
+        )
 
 
 def _check_spans(manifest: EpisodeManifest) -> None:
@@ -314,6 +320,15 @@ def _task(header: EpisodeHeader) -> Task:
     if task is None:
         raise Unprocessable(f"no task is named {header.task.name!r} here")
     return task
+
+
+def _trial(header: EpisodeHeader) -> UUID | None:
+    if not header.trial:
+        return None
+    try:
+        return UUID(header.trial)
+    except ValueError:
+        raise Unprocessable(f"{header.trial!r} names no trial") from None
 
 
 def _wall(wall_ns: int) -> datetime:

@@ -1,11 +1,13 @@
 """Numbers as people read them: shares, intervals, ages."""
 
+import math
 from datetime import datetime
 from typing import Any
 
 from django import template
 from django.utils import timezone
 
+from learning.selectors.evaluations import Arm
 from learning.selectors.metrics import Rate
 
 register = template.Library()
@@ -14,12 +16,13 @@ register = template.Library()
 @register.filter
 def percent(share: Any) -> str:
     """Return 0.914 as "91 %", what is no number as "—"."""
-    return f"{100 * share:.0f} %" if isinstance(share, int | float) else "—"
+    known = isinstance(share, int | float) and math.isfinite(share)
+    return f"{100 * share:.0f} %" if known else "—"
 
 
 @register.filter
-def interval(rate: Rate) -> str:
-    """Return a rate's Wilson interval in percent: "[88–93]"."""
+def interval(rate: Rate | Arm) -> str:
+    """Return the Wilson interval of a rate in percent: "[88–93]"."""
     return f"[{100 * rate.low:.0f}–{100 * rate.high:.0f}]"
 
 
@@ -39,3 +42,16 @@ def ago(at: datetime | None) -> str:
 def share(value: Any) -> str:
     """Return a number in [0, 1] with two places, what is no number as "—"."""
     return f"{value:.2f}" if isinstance(value, int | float) else "—"
+
+
+@register.filter
+def whole(value: Any) -> str:
+    """Return a number without its places, what is no number as "—"."""
+    return f"{value:.0f}" if isinstance(value, int | float) and math.isfinite(value) else "—"
+
+
+@register.filter
+def signed(value: float) -> str:
+    """Return a difference of shares in points: "+12" or "−3"."""
+    points = round(100 * value)
+    return f"{'−' if points < 0 else '+'}{abs(points)}"

@@ -13,7 +13,7 @@ from fleet.views.pages import operator_page
 from learning import charts
 from learning.exceptions import NotFound
 from learning.models import Learner, PolicyVersion
-from learning.selectors import metrics
+from learning.selectors import forgetting, metrics
 from learning.selectors.learners import learner_named
 from learning.services.learners import pause_learner, start_learner
 from learning.views import values
@@ -66,9 +66,14 @@ def _versions(learner: Learner) -> dict[str, Any]:
     return {"versions": [{"version": r, "robots": running.get(r.sha256, [])} for r in rows]}
 
 
+def _forgetting(learner: Learner) -> dict[str, Any]:
+    return {"alarms": forgetting.alarms(forgetting.success_by_version(learner))}
+
+
 # Parts of the page that reload alone.
 _PARTS: dict[str, Callable[[Learner], dict[str, Any]]] = {
     "state": _state,
+    "forgetting": _forgetting,
     "tasks": _tasks,
     "rounds": _rounds,
     "versions": _versions,
@@ -94,6 +99,8 @@ def learner(request: HttpRequest, operator: Operator) -> HttpResponse:
         context["learners"] = Learner.objects.order_by("name")
         for part in _PARTS.values():
             context |= part(chosen)
+        curves = forgetting.success_by_version(chosen)
+        context |= {"curves": curves, "task": _task(request, curves)}
     return render(request, "learning/learner.html", context)
 
 
@@ -115,14 +122,22 @@ def figures(request: HttpRequest, operator: Operator) -> HttpResponse:
     if chosen is None:
         return JsonResponse({})
     points = metrics.curve(chosen)
+    curves = forgetting.success_by_version(chosen)
     return JsonResponse(
         {
             "success": charts.success(metrics.success_curve()),
+            "versions": charts.versions(curves, task=_task(request, curves)),
             "loss": charts.loss(points),
             "omega": charts.omega(points),
             "buffers": charts.buffers(points),
         }
     )
+
+
+def _task(request: HttpRequest, curves: list[forgetting.TaskCurve]) -> str:
+    """Return the task whose curve is asked for; empty is all of them."""
+    task = request.GET.get("task", "")
+    return task if task in {curve.task for curve in curves} else ""
 
 
 @require_http_methods(["GET", "POST"])

@@ -55,15 +55,18 @@ export function why(state, nowMs) {
 
 /** @param {object} state @returns {number|null} versions between what it runs and what it should run */
 export function behind(state) {
+  // In an evaluation it runs the version that is evaluated, and is behind nothing.
+  if (state.heartbeat?.evaluation) return 0;
   const running = state.heartbeat?.policy?.number;
   if (running === undefined || state.assigned_number === null || state.assigned_number === undefined) return null;
   return Math.max(0, state.assigned_number - running);
 }
 
-/** @param {object} state @returns {string} "v128", "v127 · 1 behind", "no policy" */
+/** @param {object} state @returns {string} "v128", "v127 · 1 behind", "v12 under evaluation", "no policy" */
 export function policyWords(state) {
   const running = state.heartbeat?.policy?.number;
   if (running === undefined) return state.assigned_number ? `no policy · v${state.assigned_number} assigned` : "no policy";
+  if (state.heartbeat.evaluation) return `v${running} under evaluation`;
   const late = behind(state);
   return late ? `v${running} · ${late} behind` : `v${running}`;
 }
@@ -96,7 +99,7 @@ export function facts(state, { you, nowMs, online }) {
     ...common,
     task: taskWords(beat, kind),
     instruction: beat.instruction ? `“${beat.instruction}”` : "",
-    evaluation: beat.purpose === "eval" && kind !== "offline" ? "Evaluation" : "",
+    evaluation: kind === "offline" ? "" : evaluationWords(beat),
     policy: policyWords(state),
     since: beat.policy_since_wall_ns ? `since ${clock(beat.policy_since_wall_ns)}` : "",
     holder: holder(state, you) || "nobody",
@@ -112,6 +115,12 @@ export function facts(state, { you, nowMs, online }) {
     uploadError: beat.upload_error ?? "",
     heard: state.heartbeat ? age(nowMs - heardMs(state)) : "—",
   };
+}
+
+/** @param {object} beat a Heartbeat @returns {string} what held-out work it does, "" when it trains */
+function evaluationWords(beat) {
+  if (beat.evaluation && beat.policy) return `Evaluates v${beat.policy.number}`;
+  return beat.purpose === "eval" ? "Evaluation" : "";
 }
 
 /** @param {object} state @returns {boolean} whether it runs a held-out episode, which nobody may touch */

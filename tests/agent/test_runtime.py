@@ -13,6 +13,7 @@ from fleet.agent.recorder import Recorder
 from fleet.agent.runtime import MAX_FAILURES, Runtime
 from fleet.agent.situation import Moment
 from fleet.agent.spool import Spool
+from fleet.agent.trials import Trials
 from fleet.protocol import messages as m
 from fleet.protocol.control import ControlLabel, Controller, Lease, Mode
 from fleet.protocol.episode import EpisodeManifest, sha256_of
@@ -41,25 +42,30 @@ class Robot:
         self.arbiter = Arbiter(SPEC, self.clock)
         self.recorder = Recorder(self.spool)
         self.reports: list[m.PolicyReport] = []
-        self.policies = PolicyKeeper(
-            folder / "state" / "policies",
-            SPEC,
-            self.clock,
-            server="http://127.0.0.1:9",
-            token="t",
-            report=self.reports.append,
+        self.policies, self.trial_policies = (
+            PolicyKeeper(
+                folder / "state" / name,
+                SPEC,
+                self.clock,
+                server="http://127.0.0.1:9",
+                token="t",
+                report=self.reports.append,
+            )
+            for name in ("policies", "trial_policies")
         )
+        self.planner = Planner(Progress(), random.Random(1))
         self.telemetry: list[Moment] = []
         self.runtime = Runtime(
             robot="robot-1",
             driver=self.driver,
             clock=self.clock,
             arbiter=self.arbiter,
-            planner=Planner(Progress(), random.Random(1)),
+            planner=self.planner,
             policies=self.policies,
             recorder=self.recorder,
             spool=self.spool,
             tell=self.telemetry.append,
+            trials=Trials(self.trial_policies, self.planner, self.clock),
         )
         self.seq = 0
 

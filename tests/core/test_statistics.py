@@ -30,6 +30,13 @@ def test_the_ends_of_wilsons_interval_are_where_the_score_test_just_rejects(won,
         assert abs(z) == pytest.approx(1.96)
 
 
+def test_the_interval_holds_the_rate_also_at_its_ends():
+    for tried in range(1, 60):
+        for won in (0, tried // 2, tried):
+            low, high = wilson(won, tried)
+            assert low <= won / tried <= high
+
+
 def test_more_successes_than_trials_are_refused():
     with pytest.raises(ValueError):
         Score(3, 2)

@@ -50,6 +50,14 @@ test("a stop that is not confirmed says so before anything else", () => {
   assert.equal(stateWords(state({ stop_pending: true, connection: "offline" }), "anna"), "Stop pending · offline");
 });
 
+test("a robot that evaluates says which version, and is behind nothing", () => {
+  const trial = state({ assigned_number: 9 }, { evaluation: "6f3a", purpose: "eval" });
+  assert.equal(policyWords(trial), "v5 under evaluation");
+  assert.equal(behind(trial), 0);
+  assert.equal(facts(trial, CONTEXT).evaluation, "Evaluates v5");
+  assert.equal(facts(state({ connection: "offline" }, { evaluation: "6f3a" }), CONTEXT).evaluation, "");
+});
+
 test("versions behind are counted against the assigned one", () => {
   assert.equal(behind(state({ assigned_number: 9 })), 4);
   assert.equal(policyWords(state({ assigned_number: 9 })), "v5 · 4 behind");

@@ -70,6 +70,8 @@ def record(
     complete: bool = True,
     seed: int | None = None,
     policy_number: int | None = 1,
+    policy_sha256: str = "",
+    trial: str = "",
     uid: uuid.UUID | None = None,
 ) -> Recorded:
     """`modes` and `numbers` are the control mode and the policy number of each step."""
@@ -86,6 +88,8 @@ def record(
         spec=SPEC,
         started_wall_ns=1_700_000_000_000_000_000,
         policy_number=policy_number,
+        policy_sha256=policy_sha256,
+        trial=trial,
     )
     rng = np.random.default_rng(seed)
     parts, refs = [], []

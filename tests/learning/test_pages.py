@@ -59,7 +59,9 @@ def test_a_learner_without_anything_says_what_comes_next(cast: Cast, learner: Le
                   "Nothing published yet", "The buffers are empty"):  # fmt: skip
         assert words in text
     figures = signed_in(cast.viewer).get("/learner/figures.json").json()
-    assert figures == {"success": None, "loss": None, "omega": None, "buffers": None}
+    assert figures == {
+        "success": None, "versions": None, "loss": None, "omega": None, "buffers": None
+    }  # fmt: skip
 
 
 def test_only_leads_start_and_pause_a_learner(cast: Cast, learner: Learner) -> None:

@@ -16,7 +16,7 @@ from fleet.protocol import episode
 from fleet.protocol import messages as m
 from fleet.protocol.codec import FrameHeader, encode_link, encode_text, pack_frame
 from fleet.protocol.control import Controller, Lease, Mode
-from fleet.protocol.spec import Camera, PolicyRef, RobotSpec, TaskSpec
+from fleet.protocol.spec import Camera, PolicyRef, RobotSpec, TaskSpec, Trial, TrialOrder
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 SHA = "ab" * 32
@@ -57,6 +57,7 @@ HEARTBEAT = m.Heartbeat(
     task="drawer-open",
     instruction="open the drawer",
     purpose="train",
+    evaluation=UID,
     episode=UID,
     tick=57,
     reason="ada drives",
@@ -125,6 +126,11 @@ MESSAGES: tuple[m.Message, ...] = (
         train_seed=1000,
         reset_s=1.0,
         paused=True,
+        order=TrialOrder(
+            evaluation=UID,
+            policy=REF,
+            trials=(Trial(uid="trial-1", task=TASK, seed=1073743824),),
+        ),
     ),
     m.PolicyAnnouncement(policy=REF, weights=b"weights"),
     m.FeedRequest(frames=(("front", "full"),), fps=5.0, telemetry=True, privileged=True),
