@@ -8,55 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-# Two-sided 95 % of the normal distribution.
-Z95 = 1.959963984540054
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Successes out of trials."""
-
-    successes: int
-    trials: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.successes <= self.trials:
-            raise ValueError(f"{self.successes} successes of {self.trials} trials")
-
-    @property
-    def rate(self) -> float:
-        """Share of successes; NaN without trials."""
-        return self.successes / self.trials if self.trials else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the rate; (0, 1) without trials."""
-        return wilson(self.successes, self.trials)
-
-
-def wilson(successes: int, trials: int, *, z: float = Z95) -> tuple[float, float]:
-    """Return Wilson's score interval of a success rate.
-
-    Args:
-        successes: At most `trials`.
-        trials: 0 gives the whole range.
-        z: Normal quantile; 1.96 for 95 %.
-
-    Source:
-        Wilson 1927. 188 of 200 gives .898 to .965.
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    rate = successes / trials
-    centre = rate + z * z / (2 * trials)
-    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
-def pooled(tasks: Mapping[str, Score]) -> Score:
-    """Return all tasks' trials as one score. With equal trials its rate is the mean over tasks."""
-    return Score(sum(s.successes for s in tasks.values()), sum(s.trials for s in tasks.values()))
+from learning.core.statistics import Score, pooled
 
 
 @dataclass(frozen=True, slots=True)

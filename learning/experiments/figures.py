@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from learning.experiments.analysis import Sample, Score, pooled, windowed_success
+from learning.core.statistics import Score, pooled
+from learning.experiments.analysis import Sample, windowed_success
 
 
 def plot_loop(

@@ -29,14 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet.protocol.simulation import FINAL_SEEDS, TASKS
-from learning.experiments.analysis import (
-    Sample,
-    Score,
-    last_line,
-    loop_result,
-    markdown_table,
-    pooled,
-)
+from learning.core.statistics import Score, pooled
+from learning.experiments.analysis import Sample, last_line, loop_result, markdown_table
 from learning.experiments.control import train_control
 from learning.experiments.figures import plot_loop
 from learning.experiments.preparation import prepare_system

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fleet.protocol.simulation import FINAL_SEEDS, HELD_OUT_PARAPHRASES, TASKS, task_named
-from learning.experiments.analysis import wilson
+from learning.core.statistics import wilson
 
 # Which words the policy is given: the task's own, a paraphrase never trained on, another task's.
 Wording = Literal["own", "held_out", "wrong"]

@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
+from learning.core import statistics
 from learning.models import Episode, Learner, LearnerMetric, PolicyVersion, Round
 from learning.models.episodes import Outcome, Purpose
 from learning.selectors.episodes import with_outcome
 
-# Standard normal quantile of a two-sided 95 % interval.
-Z95 = 1.959964
 # Fewer evaluations than this a point make an interval nobody can read.
 MIN_POINT = 12
 # Points of the success curve; more evaluations make larger points, not more of them.
@@ -42,17 +41,8 @@ class Rate:
 
 
 def wilson(successes: int, n: int) -> Rate:
-    """Return the Wilson score interval at 95 %. Without trials it is [0, 1].
-
-    Source:
-        E. B. Wilson (1927), Probable inference, the law of succession, and statistical inference.
-    """
-    if n == 0:
-        return Rate(0, 0, 0.0, 1.0)
-    share, z2 = successes / n, Z95 * Z95
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Rate(successes, n, max(0.0, centre - half), min(1.0, centre + half))
+    """Return a rate with its Wilson interval at 95 %. Without trials it is [0, 1]."""
+    return Rate(successes, n, *statistics.wilson(successes, n))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,13 @@ import math
 
 import pytest
 
+from learning.core.statistics import Score, wilson
 from learning.experiments.analysis import (
     Sample,
-    Score,
     last_line,
     loop_result,
     markdown_table,
-    pooled,
     quantile,
-    wilson,
     windowed_success,
 )
 from learning.experiments.figures import plot_loop
@@ -35,23 +33,6 @@ def sample(minute=0.0, won=0, tried=0, **fields):
         "loss": 0.1,
     }
     return Sample(**(values | fields))
-
-
-@pytest.mark.parametrize(
-    ("won", "tried", "low", "high"),
-    [(188, 200, 0.898, 0.965), (0, 0, 0.0, 1.0), (0, 20, 0.0, 0.161), (20, 20, 0.839, 1.0)],
-)
-def test_wilson_gives_the_published_intervals(won, tried, low, high):
-    assert wilson(won, tried) == pytest.approx((low, high), abs=5e-4)
-
-
-def test_more_successes_than_trials_are_refused():
-    with pytest.raises(ValueError):
-        Score(3, 2)
-
-
-def test_pooled_score_adds_the_trials_of_every_task():
-    assert pooled({"a": Score(3, 4), "b": Score(1, 4)}) == Score(4, 8)
 
 
 def test_the_fleets_success_is_over_its_last_trials_only():
