@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from django.conf import settings
 
 from learning import blobs
@@ -99,7 +100,7 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
     from learning.core.checkpoint import decode_checkpoint
     from learning.core.learners.base import build_learner
     from learning.core.policies.base import load_policy
-    from learning.core.sampler import AdaptiveSampler, FixedMixture
+    from learning.core.sampler import build_sampler
     from learning.core.trainer import Trainer
 
     torch.set_num_threads(settings.SOP_LEARNER_THREADS)
@@ -109,11 +110,7 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
     algorithm = build_learner(learner.algorithm, policy, recipe.learner)
     buffer = ReplayBuffer(policy.config, algorithm, open_stored, cache_bytes=recipe.cache_bytes)
     indexer = Indexer(buffer, policy.config)
-    sampler = (
-        AdaptiveSampler(alpha=recipe.sampler.alpha, normalise=recipe.sampler.normalise)
-        if recipe.sampler.kind == "adaptive"
-        else FixedMixture(recipe.sampler.share)
-    )
+    sampler = build_sampler(**msgspec.structs.asdict(recipe.sampler))
     trainer = Trainer(algorithm, buffer, sampler, seed=recipe.seed, batch_size=recipe.batch_size)
     if learner.checkpoint_sha256:
         data = blobs.store().get(learner.checkpoint_sha256)
