@@ -112,6 +112,8 @@ class SidecarAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("episode", "value", "threshold", "outcome", "positive_steps", "steps")
     list_select_related = ("episode", "value", "threshold")
     search_fields = ("episode__uid", "sha256")
+
+
 class TrialInline(ReadOnly, admin.TabularInline):
     model = EvaluationTrial
     extra = 0

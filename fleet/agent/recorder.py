@@ -229,6 +229,11 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
+    def drain(self) -> None:
+        """Handle what is queued now, for a caller that runs no thread."""
+        while not self._queue.empty():
+            self.take(self._queue.get())
+
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             self.take(item)

@@ -56,6 +56,7 @@ class Runtime:
         scene_ready: Called once there is something to render.
         watched: Says whether people look; then images are taken between episodes too.
         trials: What the robot is ordered to evaluate; None on a robot that never is.
+        make_uid: Names the next episode; drawn from a seed where runs are to repeat.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Runtime:
         scene_ready: Callable[[], None] = lambda: None,
         watched: Callable[[], bool] = lambda: False,
         trials: Trials | None = None,
+        make_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self._robot = robot
         self._driver = driver
@@ -92,6 +94,7 @@ class Runtime:
         self._counted = counted
         self._scene_ready = scene_ready
         self._watched = watched
+        self._make_uid = make_uid
         self.gate = SafetyGate(driver.spec)
         self.meter = LoopMeter()
         self.situation = Situation(waiting="the agent starts")
@@ -137,6 +140,16 @@ class Runtime:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
+    def abort(self) -> None:
+        """End the running episode, if any, as aborted; for the loop's own thread."""
+        if self._running is not None:
+            self._end("abort", "robot")
+
+    @property
+    def may_begin_ns(self) -> int:
+        """When the scene is put back: no episode begins earlier (monotonic clock)."""
+        return self._may_begin_ns
+
     @property
     def alive(self) -> bool:
         """Whether the loop still runs."""
@@ -174,8 +187,7 @@ class Runtime:
                 late_ns=start_ns - deadline_ns, busy_ns=end_ns - start_ns, missed=missed
             )
             deadline_ns += self._period_ns * (1 + missed)
-        if self._running is not None:
-            self._end("abort", "robot")
+        self.abort()
         gc.enable()
         if not self.failed:
             # After a failure the process ends, and the driver's own threads are in what state?
@@ -185,8 +197,7 @@ class Runtime:
         if failures == 1:
             log.error("loop: the robot failed; holding", exc_info=error)
         self._arbiter.fail(f"the robot failed: {error}"[:400])
-        if self._running is not None:
-            self._end("abort", "robot")
+        self.abort()
         # It may have failed on its way into an episode.
         self._arbiter.end_episode()
         self._clock.sleep_until(self._clock.monotonic_ns() + int(_FAILUREPAUSE_S * 1e9))
@@ -251,7 +262,7 @@ class Runtime:
 
     def _begin(self, trial: EpisodePlan | None) -> bool:
         assert self._assignment is not None
-        uid = str(uuid.uuid4())
+        uid = self._make_uid()
         plan = trial or self._planner.next(self._assignment, may_evaluate=not self._arbiter.driven)
         if plan is not None and not self._arbiter.begin_episode(uid, plan.purpose):
             # Somebody took the robot this moment: it trains, with the fleet's version.

@@ -97,6 +97,8 @@ FINAL_SEEDS: tuple[int, ...] = tuple(range(HELD_OUT_FROM + 1000, HELD_OUT_FROM +
 # For evaluations that people ask for: every one walks them from the first, so that any two versions
 # can be compared on the same layouts.
 TRIAL_SEEDS: tuple[int, ...] = tuple(range(HELD_OUT_FROM + 2000, HELD_OUT_FROM + 2500))
+# For curves over time and for choosing settings: never for a final figure.
+CURVE_SEEDS: tuple[int, ...] = tuple(range(HELD_OUT_FROM + 3000, HELD_OUT_FROM + 3060))
 # Demonstrations walk these upwards; online training starts at 0 and never gets this far.
 DEMONSTRATION_SEEDS_FROM = 2**29
 
@@ -109,12 +111,16 @@ def task_named(name: str) -> TaskSpec:
     raise KeyError(name)
 
 
-def robot_spec(observation: ObservationKind = "image") -> RobotSpec:
+def robot_spec(
+    observation: ObservationKind = "image", *, control_hz: float = CONTROL_HZ
+) -> RobotSpec:
     """Return the simulated arm: action x, y, z, gripper in [-1, 1], 1 cm a unit and tick.
 
     With `"image"` the state is the hand's position in metres and the gripper's opening in 0..1,
     and there are two cameras. With `"state"` the privileged state is appended and there is no
     camera: for fast tests and studies, never for the shipped policy.
+
+    A tick is the same physics at any `control_hz`: a higher one makes robot time pass faster.
     """
     image = observation == "image"
     cameras = (
@@ -130,7 +136,7 @@ def robot_spec(observation: ObservationKind = "image") -> RobotSpec:
     )
     return RobotSpec(
         embodiment="sawyer-sim" if image else "sawyer-sim-state",
-        control_hz=CONTROL_HZ,
+        control_hz=control_hz,
         action_names=ACTION_NAMES,
         action_low=(-1.0,) * 4,
         action_high=(1.0,) * 4,

@@ -1,8 +1,8 @@
 """Which samples make up a batch: tasks uniformly, online against offline by how each is learned.
 
 `AdaptiveSampler` is SOP's (arXiv 2601.03044): per task, online data is drawn the more often the
-higher its recent loss is above the offline one. `FixedMixture` is the plain alternative (half and
-half, as RLPD has it) behind the same protocol.
+higher its recent loss is above the offline one. Behind the same protocol are what it is compared
+with: `FixedMixture` (half and half, as RLPD has it) and `FrameUniform` (no mixing at all).
 
 Departures, all stated in docs/learners.md: alpha = 2; an empty buffer is never drawn from, in
 place of a clipped share; 0.5 until both losses are known; fewer than W losses give the mean of
@@ -10,6 +10,7 @@ those there are; `normalise`, off by default, because at losses of 0.03 to 0.05 
 printed stays within 0.02 of a half.
 """
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections import deque
@@ -19,6 +20,9 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
+
+# Of a task's samples: offline, online.
+_SIDES = (False, True)
 
 
 class Strata(Protocol):
@@ -245,3 +249,49 @@ class FixedMixture(_TaskUniform):
 
     def _split(self, offline: deque[float], online: deque[float]) -> tuple[float | None, float]:
         return self._share, self._share
+
+
+class FrameUniform(_TaskUniform):
+    """Every sample as likely as every other, whatever its task and side: one big data set."""
+
+    kind = "frames"
+
+    def _split(self, offline: deque[float], online: deque[float]) -> tuple[float | None, float]:
+        return None, 0.5  # shares come from sizes, see `_mixture`
+
+    def _mixture(self, strata: Strata, task: int) -> TaskMixture | None:
+        mixture = super()._mixture(strata, task)
+        if mixture is None:
+            return None
+        online = strata.size(task, online=True)
+        share = online / (online + strata.size(task, online=False))
+        return dataclasses.replace(mixture, raw=share, omega=share)
+
+    def draw(
+        self, strata: Strata, batch: int, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the task and the side of each draw; the buffer must hold a sample."""
+        sizes = [
+            strata.size(task, online=side) for task in range(len(strata.tasks)) for side in _SIDES
+        ]
+        ends = np.cumsum(sizes)
+        drawn = (generator.random(batch) * ends[-1]).astype(np.int64)
+        stratum = np.searchsorted(ends, drawn, side="right")
+        return stratum // len(_SIDES), (stratum % len(_SIDES)).astype(bool)
+
+
+def build_sampler(
+    kind: str, *, alpha: float = 2.0, normalise: bool = False, share: float = 0.5
+) -> Sampler:
+    """Return the sampler `kind`: "adaptive" (`alpha`, `normalise`), "fixed" (`share`), "frames".
+
+    Raises:
+        ValueError: No such kind.
+    """
+    if kind == AdaptiveSampler.kind:
+        return AdaptiveSampler(alpha=alpha, normalise=normalise)
+    if kind == FixedMixture.kind:
+        return FixedMixture(share)
+    if kind == FrameUniform.kind:
+        return FrameUniform()
+    raise ValueError(f"no sampler {kind!r}")

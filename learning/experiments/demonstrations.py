@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,11 +137,12 @@ def record(driver, task: TaskSpec, seed: int) -> tuple[EpisodeManifest, bytes] |
     return manifest, part
 
 
-def _write(folder: Path, manifest: EpisodeManifest, part: bytes) -> None:
+def write_episode(folder: Path, manifest: EpisodeManifest, parts: Sequence[bytes]) -> None:
     """Make the episode's folder appear whole or not at all."""
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))
     try:
-        (scratch / "part-0000.arrow").write_bytes(part)
+        for index, part in enumerate(parts):
+            (scratch / f"part-{index:04d}.arrow").write_bytes(part)
         (scratch / "manifest.json").write_bytes(encode_manifest(manifest))
         scratch.chmod(0o755)  # temporary folders are private
         scratch.rename(folder / manifest.header.episode)
@@ -164,7 +166,8 @@ def _fulfil(order: Order) -> tuple[str, int]:
             if in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise RuntimeError(f"the expert of {order.task} failed {in_a_row} times in a row")
         else:
-            _write(order.folder, *made)
+            manifest, part = made
+            write_episode(order.folder, manifest, [part])
             done, in_a_row = done + 1, 0
         seed += 1
     driver.close()

@@ -1,6 +1,7 @@
-"""The plot of a loop experiment, written to a file without a display."""
+"""The plots of the experiments, written to files without a display."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from learning.core.statistics import Score, pooled
@@ -78,5 +79,113 @@ def plot_loop(
     share.plot(minutes, [s.omega for s in samples], color="#777", linestyle=":")
     share.set(ylim=(0, 1), ylabel="share of online data (dotted)")
     bottom.legend(loc="upper left", fontsize="small")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One arm over time: minutes, success, and optionally a band."""
+
+    minutes: Sequence[float]
+    rates: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def plot_arms(
+    path: Path,
+    *,
+    lines: Mapping[str, Line],
+    bars: Mapping[str, tuple[float, float, float]],
+    title: str,
+    target: float | None = None,
+    xlabel: str = "simulated minutes",
+) -> None:
+    """Draw arms over time and, beside them, where each ended.
+
+    Args:
+        path: PNG to write.
+        lines: Curves by arm; an arm keeps its colour in both panels.
+        bars: Final success by arm, with the ends of its interval.
+        title: One line above the plot.
+        target: A level to mark, such as the success that a time was measured to.
+        xlabel: What the curves run over.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys((*lines, *bars)))
+    colours = {name: f"C{index % 10}" for index, name in enumerate(names)}
+    widths = (3, 1 + 0.35 * len(bars)) if bars else (1,)
+    figure, axes = plt.subplots(
+        1,
+        len(widths),
+        figsize=(5 + sum(widths), 4.6),
+        width_ratios=widths,
+        squeeze=False,
+        layout="constrained",
+    )
+    over_time = axes[0][0]
+    for name, line in lines.items():
+        over_time.plot(line.minutes, line.rates, "o-", ms=3, color=colours[name], label=name)
+        if line.low is not None and line.high is not None:
+            over_time.fill_between(
+                line.minutes, line.low, line.high, color=colours[name], alpha=0.15, linewidth=0
+            )
+    if target is not None:
+        over_time.axhline(target, color="#777", linestyle=":", linewidth=1)
+    over_time.set(ylim=(0, 1), xlabel=xlabel, ylabel="success on held-out layouts", title=title)
+    if lines:
+        over_time.legend(loc="lower right", fontsize="small")
+    if bars:
+        ends = axes[0][1]
+        for position, (name, (value, low, high)) in enumerate(bars.items()):
+            ends.bar(position, value, color=colours[name], alpha=0.7)
+            error = [[max(0.0, value - low)], [max(0.0, high - value)]]
+            ends.errorbar(position, value, yerr=error, capsize=3, color="#222")
+        ends.set_xticks(range(len(bars)), list(bars), rotation=40, ha="right", fontsize="small")
+        ends.set(ylim=(0, 1), title="at the end, 95 %")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_soak(
+    path: Path,
+    *,
+    hours: Sequence[float],
+    rss_mb: Mapping[str, Sequence[float]],
+    scores: Sequence[tuple[float, Score]],
+    title: str,
+) -> None:
+    """Draw held-out success by hour, and below it the memory of every process.
+
+    Args:
+        path: PNG to write.
+        hours: Of each look at the system.
+        rss_mb: Resident memory at each look, by process; NaN where there was none.
+        scores: Success of each hour, by the hour's end.
+        title: One line above the plot.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 7), sharex=True, layout="constrained")
+    seen = [(hour, score) for hour, score in scores if score.trials]
+    if seen:
+        low = [s.rate - s.interval[0] for _, s in seen]
+        high = [s.interval[1] - s.rate for _, s in seen]
+        x = [hour for hour, _ in seen]
+        top.errorbar(x, [s.rate for _, s in seen], yerr=(low, high), fmt="o-", capsize=3)
+    top.set(ylim=(0, 1), ylabel="held-out success of the hour", title=title)
+    for name, values in sorted(rss_mb.items()):
+        bottom.plot(hours, values, label=name)
+    bottom.set(xlabel="hours of the system, in robot time", ylabel="resident memory, MB")
+    bottom.set_ylim(bottom=0)
+    bottom.legend(loc="upper left", fontsize="small", ncols=3)
     figure.savefig(path, dpi=120)
     plt.close(figure)

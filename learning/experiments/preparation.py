@@ -10,18 +10,23 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from fleet.protocol.simulation import (
     BASE_LAYOUT,
+    CONTROL_HZ,
     LAYOUT_FROM_TOP,
     TASKS,
     ObservationKind,
     robot_spec,
 )
 from learning.experiments.system import ROOT
+
+DEMONSTRATIONS_A_TASK = 10
 
 
 def _run(arguments: list[str], *, var: Path) -> None:
@@ -38,17 +43,22 @@ def _run(arguments: list[str], *, var: Path) -> None:
         )
 
 
-def demonstrations(kept: Path, policy: ObservationKind) -> Path:
+def demonstrations(
+    kept: Path, policy: ObservationKind, *, per_task: int = DEMONSTRATIONS_A_TASK
+) -> Path:
     """Return the folder of demonstrations for a kind of policy, made when they are not there.
 
     Its name holds a digest of what they depend on: other tasks, slices or cameras make others.
+    Fewer a task are the first of more.
     """
     decides = (TASKS, BASE_LAYOUT, LAYOUT_FROM_TOP, robot_spec(policy))
     digest = hashlib.sha256(msgspec.json.encode(decides)).hexdigest()[:8]
-    folder = kept / f"demonstrations-{policy}-{digest}"
+    count = "" if per_task == DEMONSTRATIONS_A_TASK else f"-{per_task}"
+    folder = kept / f"demonstrations-{policy}-{digest}{count}"
     complete = folder.with_name(f"{folder.name}.complete")
     if not complete.exists():
         words = ["-m", "learning.experiments.demonstrations", "--out", str(folder)]
+        words += ["--per-task", str(per_task)]
         _run([*words, *(["--state"] if policy == "state" else [])], var=kept)
         complete.touch()
     return folder
@@ -81,7 +91,15 @@ def state_base(shown: Path) -> Path:
 
 
 def prepare_system(
-    var: Path, *, kept: Path, robots: int, operators: int, policy: ObservationKind, seed: int
+    var: Path,
+    *,
+    kept: Path,
+    robots: int,
+    operators: int,
+    policy: ObservationKind,
+    seed: int,
+    control_hz: float = CONTROL_HZ,
+    recipe: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """Fill `var` so that a system started there begins at once and from the base.
 
@@ -92,6 +110,8 @@ def prepare_system(
         operators: How many scripted operators.
         policy: "image" or "state".
         seed: Of the learner's draws.
+        control_hz: Of every robot.
+        recipe: What differs from the recipe of a fresh installation.
 
     Returns:
         Options that `scripts/run.py` needs to find everything in place.
@@ -104,12 +124,13 @@ def prepare_system(
     shutil.copytree(shown, var / "demonstrations", dirs_exist_ok=True)
     fleet = ["--robots", str(robots), "--operators", str(operators), "--seed", str(seed)]
     base = ["--base", str(state_base(shown))] if policy == "state" else []
-    _run(["manage.py", "prepare", *fleet, *base], var=var)
-    if policy == "state":
-        for path in (var / "robots").glob("*.json"):
-            config = json.loads(path.read_text())
-            config["options"] = {**config.get("options", {}), "observation": "state"}
-            path.write_text(json.dumps(config, indent=1) + "\n")
+    changes = ["--recipe", json.dumps(dict(recipe))] if recipe else []
+    _run(["manage.py", "prepare", *fleet, *base, *changes], var=var)
+    for path in (var / "robots").glob("*.json"):
+        config = json.loads(path.read_text())
+        driver = {"observation": policy, "control_hz": control_hz}
+        config["options"] = {**config.get("options", {}), **driver}
+        path.write_text(json.dumps(config, indent=1) + "\n")
     _run(["manage.py", "import_episodes", str(var / "demonstrations")], var=var)
     # What `scripts/run.py` would otherwise make again.
     names = "\n".join(task.name for task in TASKS)

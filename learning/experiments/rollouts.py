@@ -45,10 +45,11 @@ def words_for(task_name: str, seed: int, wording: Wording) -> str:
     return others[seed % len(others)]
 
 
-class _Roller:
+class Roller:
     """One process's driver and policy."""
 
-    def __init__(self, artifact: bytes) -> None:
+    def __init__(self, artifact: bytes, driver: Any = None) -> None:
+        """Load a policy; `driver` is a `MetaWorldDriver` to act with, a new one by default."""
         import torch
 
         from fleet.agent.controllers import ChunkController
@@ -57,11 +58,12 @@ class _Roller:
 
         torch.set_num_threads(1)
         policy = load_policy(artifact)
-        self._driver = MetaWorldDriver("image" if policy.config.cameras else "state")
+        self._driver = driver or MetaWorldDriver("image" if policy.config.cameras else "state")
         self._controller = ChunkController(policy)
         self._controller.guide(evaluation=True)
 
     def roll(self, task_name: str, seed: int, instruction: str) -> Rollout:
+        """Let the policy do a task alone on a held-out layout."""
         task = task_named(task_name)
         self._driver.reset(task, seed=seed, held_out=True)
         self._controller.reset()
@@ -76,12 +78,12 @@ class _Roller:
         return Rollout(task_name, seed, instruction, success, task.timeout_ticks)
 
 
-_roller: _Roller | None = None
+_roller: Roller | None = None
 
 
 def _start(artifact: bytes) -> None:
     global _roller
-    _roller = _Roller(artifact)
+    _roller = Roller(artifact)
 
 
 def _roll(job: tuple[str, int, str]) -> Rollout:
@@ -115,7 +117,7 @@ def evaluate(
     jobs = [(task, seed, words_for(task, seed, wording)) for task in tasks for seed in seeds]
     bar: dict[str, Any] = {"desc": "rollouts", "total": len(jobs), "disable": not progress}
     if processes == 1:
-        roller = _Roller(artifact)
+        roller = Roller(artifact)
         return [roller.roll(*job) for job in tqdm(jobs, **bar)]
     # Spawned, so that no OpenGL context and no torch thread is inherited.
     context = multiprocessing.get_context("spawn")

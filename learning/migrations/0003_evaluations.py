@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('fleet', '0003_trial_orders'),
-        ('learning', '0001_initial'),
+        ('learning', '0002_values'),
     ]
 
     operations = [

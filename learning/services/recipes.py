@@ -11,8 +11,9 @@ from learning.exceptions import Unprocessable
 class SamplerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a batch is mixed (learning.core.sampler)."""
 
-    # "adaptive" is SOP's; "fixed" draws `share` of every task's samples online.
-    kind: Literal["adaptive", "fixed"] = "adaptive"
+    # "adaptive" is SOP's; "fixed" draws `share` of every task's samples online; "frames" draws
+    # every sample as often as every other.
+    kind: Literal["adaptive", "fixed", "frames"] = "adaptive"
     # Weight of an online loss against an offline one; above 1.
     alpha: Annotated[float, Meta(gt=1, le=100)] = 2.0
     # Divide the losses by the task's mean loss; off, as SOP prints it.

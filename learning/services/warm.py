@@ -127,7 +127,7 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
     from learning.core.policies.doubt_heads import with_doubt
     from learning.core.policies.freezing import train_only
     from learning.core.ranks import leader
-    from learning.core.sampler import AdaptiveSampler, FixedMixture
+    from learning.core.sampler import build_sampler
     from learning.core.trainer import Trainer
 
     torch.set_num_threads(settings.SOP_LEARNER_THREADS)
@@ -143,11 +143,7 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
     threshold = _threshold_for(learner) if algorithm.uses_indicators else None
     annotator = Annotator(threshold, policy.config) if threshold is not None else None
     indexer = Indexer(buffer, policy.config, annotator)
-    sampler = (
-        AdaptiveSampler(alpha=recipe.sampler.alpha, normalise=recipe.sampler.normalise)
-        if recipe.sampler.kind == "adaptive"
-        else FixedMixture(recipe.sampler.share)
-    )
+    sampler = build_sampler(**msgspec.structs.asdict(recipe.sampler))
     trainer = Trainer(
         algorithm,
         buffer,

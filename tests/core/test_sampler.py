@@ -7,8 +7,10 @@ import pytest
 from learning.core.sampler import (
     AdaptiveSampler,
     FixedMixture,
+    FrameUniform,
     SamplerState,
     adaptive_omega,
+    build_sampler,
     split_evenly,
 )
 
@@ -193,3 +195,26 @@ def test_the_state_goes_through_json_and_back():
 def test_the_state_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="fixed"):
         AdaptiveSampler().load_state(FixedMixture().state())
+
+
+def test_every_frame_is_as_likely_as_every_other_whatever_its_task_and_side():
+    strata = Sizes(a=(600, 100), b=(0, 300), c=(0, 0))
+    tasks, online = FrameUniform().draw(strata, 100_000, np.random.default_rng(0))
+    share = {
+        (task, side): np.mean((tasks == task) & (online == side))
+        for task in range(3)
+        for side in (False, True)
+    }
+    assert share[0, False] == pytest.approx(0.6, abs=0.01)
+    assert share[0, True] == pytest.approx(0.1, abs=0.01)
+    assert share[1, True] == pytest.approx(0.3, abs=0.01)
+    assert share[1, False] == share[2, False] == share[2, True] == 0
+    assert [round(m.omega, 2) for m in FrameUniform().mixtures(strata)] == [0.14, 1.0]
+
+
+def test_a_sampler_is_built_by_its_kind():
+    assert isinstance(build_sampler("adaptive", normalise=True), AdaptiveSampler)
+    assert only(build_sampler("fixed", share=0.3), Sizes(a=(1, 1))).omega == 0.3
+    assert build_sampler("frames").state().kind == "frames"
+    with pytest.raises(ValueError, match="no sampler"):
+        build_sampler("loss")

@@ -14,7 +14,7 @@ import numpy as np
 from fleet.agent.drivers.base import Reading
 from fleet.agent.drivers.scenes import CAMERAS, Camera, Scene
 from fleet.protocol.messages import FeedSize
-from fleet.protocol.simulation import IMAGE_PX, ObservationKind, robot_spec
+from fleet.protocol.simulation import CONTROL_HZ, IMAGE_PX, ObservationKind, robot_spec
 from fleet.protocol.spec import TaskSpec
 
 # Width and height of the pictures people watch.
@@ -34,8 +34,10 @@ class MetaWorldDriver:
     picture of a size that nobody has watched before delays the loop, by the making of its camera.
     """
 
-    def __init__(self, observation: ObservationKind = "image") -> None:
-        self.spec = robot_spec(observation)
+    def __init__(
+        self, observation: ObservationKind = "image", control_hz: float = CONTROL_HZ
+    ) -> None:
+        self.spec = robot_spec(observation, control_hz=control_hz)
         self._privileged_state = observation == "state"
         self._scenes: dict[str, Scene] = {}
         self._cameras: dict[str, Camera] = {}

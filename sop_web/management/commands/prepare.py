@@ -1,5 +1,6 @@
 """Bring an installation up to date in one process: migrations, robots, tasks, people, learner."""
 
+import json
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ class Command(BaseCommand):
         parser.add_argument("--operators", type=int, default=1)
         parser.add_argument("--tasks", default="", help="comma-separated; empty for the default")
         parser.add_argument("--base", type=Path, help="base policy; the shipped one by default")
-
         parser.add_argument("--seed", type=int, default=0, help="of a new learner's draws")
+        parser.add_argument("--recipe", default="{}", help="JSON: what differs of a new learner's")
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
@@ -32,4 +33,5 @@ class Command(BaseCommand):
             insecure_demo_passwords=not settings.PRODUCTION,
         )
         base = {"base": options["base"]} if options["base"] else {}
-        call_command("seed_learner", start=True, seed=options["seed"], **base)
+        recipe = json.loads(options["recipe"])
+        call_command("seed_learner", start=True, seed=options["seed"], recipe=recipe, **base)
