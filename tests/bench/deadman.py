@@ -31,6 +31,7 @@ class Cut:
     last_command_ns: int = 0
     still_ns: int | None = None
     moved: bool = False
+    episode: str = ""
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
     def see(self, telemetry: m.Telemetry) -> None:
@@ -38,6 +39,11 @@ class Cut:
         motion = max(abs(x) for x in telemetry.action[:3])
         if not self.last_command_ns:
             self.moved = self.moved or motion > 0
+            self.episode = telemetry.episode
+        elif telemetry.episode != self.episode:
+            # The episode ended in these milliseconds, and with it the motion; a scene that is
+            # being reset reports no ticks.
+            self.waiting.set()
         elif telemetry.t_wall_ns >= self.last_command_ns and motion == 0.0:
             self.still_ns = self.still_ns or telemetry.t_wall_ns
             self.waiting.set()
@@ -127,12 +133,13 @@ async def _robot(
 
 async def measure(
     url: str, *, token: str, robots: Sequence[str], cuts: int, budget_s: float
-) -> tuple[list[float], int]:
+) -> tuple[list[tuple[int, float]], int]:
     """Cut `cuts` connections, all robots at once.
 
     Returns:
-        Milliseconds from last command to zero motion of each cut, and how many cuts count for
-        nothing: the robot never moved, or no tick without motion was seen in five seconds.
+        When the last command of each cut was sent, on the wall clock in nanoseconds, and the
+        milliseconds from there to zero motion; and how many cuts count for nothing: the robot
+        never moved, its episode ended first, or no tick without motion was seen in five seconds.
     """
     until = time.monotonic() + budget_s
     each = -(-cuts // len(robots))
@@ -142,5 +149,5 @@ async def measure(
             *(_robot(url, token, observer, robot, each, until) for robot in robots)
         )
     every = [cut for part in results for cut in part]
-    stops = [stop for cut in every if (stop := cut.stop_ms) is not None]
+    stops = [(cut.last_command_ns, stop) for cut in every if (stop := cut.stop_ms) is not None]
     return stops, len(every) - len(stops)

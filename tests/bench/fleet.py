@@ -59,13 +59,25 @@ async def watch(url: str, token: str, *, seconds_: float) -> Window:
     return window
 
 
-def lateness_ms(ledger: Ledger, store: Path, since: str) -> list[float]:
-    """Return how late each recorded control tick of the episodes since began, milliseconds.
+def lateness_of(t_ms: np.ndarray, period_ms: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return how late each tick of an episode began and how many are missing before it, each [n].
 
-    The deadlines of an episode lie on a grid of the control period; the earliest tick of the
-    episode, measured against its own nearest grid point, says where the grid is.
+    No tick begins early, so the grid is the one on which the ticks are least late in the mean;
+    the earliest alone would not do, because a tick late by more than half a period looks early.
     """
-    found: list[float] = []
+    phase = t_ms % period_ms  # (n,)
+    late = (phase[None, :] - phase[:, None]) % period_ms  # of each tick, on each tick's grid
+    grid = phase[np.argmin(late.mean(axis=1))]
+    periods = np.diff(np.floor((t_ms - grid) / period_ms), prepend=np.nan)
+    missing = np.maximum(0, np.nan_to_num(periods - 1)).astype(np.int64)
+    return (phase - grid) % period_ms, missing
+
+
+def lateness_ms(ledger: Ledger, store: Path, since: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return how late each control tick of the episodes since began, and when it was, each [n].
+
+    In milliseconds and wall nanoseconds. A tick that was left out counts as late by one period.
+    """
     objects = {path.name: path for path in store.rglob("*") if path.is_file()}
     rows = ledger.rows(
         "SELECT e.id, e.control_period_s, p.sha256 FROM learning_episode e"
@@ -74,18 +86,18 @@ def lateness_ms(ledger: Ledger, store: Path, since: str) -> list[float]:
         ' ORDER BY e.id, p."index"',
         since,
     )
-    ticks: dict[tuple[int, float], list[np.ndarray]] = {}
+    episodes: dict[tuple[int, float], list[np.ndarray]] = {}
     for episode, period_s, sha256 in rows:
         part = open_part(str(objects[sha256]))
-        ticks.setdefault((episode, period_s), []).append(part.array("t_mono_ns"))
-    for (_, period_s), parts in ticks.items():
-        period_ms = period_s * 1e3
-        t_ms = np.concatenate(parts).astype(np.float64) / 1e6
-        t_ms -= t_ms[0]
-        # Each tick's offset from the grid of the first, in half a period either way.
-        offset = (t_ms + period_ms / 2) % period_ms - period_ms / 2
-        found += (offset - offset.min()).tolist()
-    return found
+        clocks = np.stack((part.array("t_mono_ns"), part.array("t_wall_ns")))  # (2, n)
+        episodes.setdefault((episode, period_s), []).append(clocks)
+    late, at_ns = [np.zeros(0)], [np.zeros(0, np.int64)]
+    for (_, period_s), parts in episodes.items():
+        mono_ns, wall_ns = np.concatenate(parts, axis=1)
+        own, missing = lateness_of(mono_ns / 1e6, 1e3 * period_s)
+        late += [own, np.full(missing.sum(), 1e3 * period_s)]
+        at_ns += [wall_ns, np.repeat(wall_ns, missing)]
+    return np.concatenate(late), np.concatenate(at_ns)
 
 
 def episode_to_gradient_s(ledger: Ledger, since: str) -> list[float]:

@@ -1,0 +1,71 @@
+"""Time that a hypervisor gave to somebody else: on a shared host nothing here runs meanwhile."""
+
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+# One sample a quarter of a second tells a stall of the machine from one of ours.
+EVERY_S = 0.25
+# Share of stolen time above which a moment says nothing about what runs here.
+CALM = 0.02
+
+
+def _jiffies() -> tuple[int, int]:
+    """Return all and stolen jiffies of all cores since boot (proc(5), first line of stat)."""
+    fields = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(fields), fields[7]
+
+
+class StealWatch:
+    """Samples stolen time while it is entered."""
+
+    def __init__(self) -> None:
+        self._at_ns: list[int] = []
+        self._all: list[int] = []
+        self._stolen: list[int] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "StealWatch":
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._sample()
+
+    def _run(self) -> None:
+        while not self._over.wait(EVERY_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        total, stolen = _jiffies()
+        self._at_ns.append(time.time_ns())
+        self._all.append(total)
+        self._stolen.append(stolen)
+
+    @property
+    def share(self) -> float:
+        """Share of all cores' time that was stolen."""
+        return (self._stolen[-1] - self._stolen[0]) / max(1, self._all[-1] - self._all[0])
+
+    def calm(self, t_wall_ns: np.ndarray) -> np.ndarray:
+        """Say of each moment [n] whether next to nothing was stolen around it, as booleans [n].
+
+        Around it is its own sample and those before and after; outside the watch nothing is calm.
+        """
+        share = np.diff(self._stolen) / np.maximum(1, np.diff(self._all))  # (samples - 1,)
+        worst = np.maximum.reduce([share, np.append(share[1:], 0), np.append(0, share[:-1])])
+        at = np.searchsorted(self._at_ns, t_wall_ns) - 1
+        inside = (at >= 0) & (at < len(worst))
+        return inside & (worst[np.clip(at, 0, len(worst) - 1)] <= CALM)
