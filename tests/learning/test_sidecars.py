@@ -100,7 +100,9 @@ def test_a_job_fits_what_was_judged_and_shows_its_held_out_correlation(learner, 
 
 def test_the_first_threshold_is_the_papers_for_demonstrations_and_for_robots(learner, robot, task):
     for seed in range(2):
-        shown = record(None, task, modes=(1,) * 8, purpose="demonstration", seed=seed + 50)
+        shown = record(
+            None, task, modes=(1,) * 8, purpose="demonstration", policy_number=None, seed=seed + 50
+        )
         send(shown, None)
     fitted(learner)
     assert threshold_in_force(learner).shares["positive"] == 0.3
