@@ -25,7 +25,7 @@ from learning.core.advantages import (
     rewards,
     thresholds,
 )
-from learning.core.buffer import ReplayBuffer
+from learning.core.buffer import DECODED_BYTES, ReplayBuffer
 from learning.core.payload import OpenPart
 from learning.core.policies.base import PolicyConfig
 from learning.core.records import EpisodeRecord
@@ -82,7 +82,13 @@ class FrameRules:
         return np.ones(len(record), bool)
 
 
-def frames_buffer(config: ValueConfig, open_part: OpenPart, *, action_dim: int) -> ReplayBuffer:
+def frames_buffer(
+    config: ValueConfig,
+    open_part: OpenPart,
+    *,
+    action_dim: int,
+    cache_bytes: int = DECODED_BYTES,
+) -> ReplayBuffer:
     """Return an empty buffer of frames for a value function of `config`."""
     shape = PolicyConfig(
         kind="value",
@@ -93,7 +99,7 @@ def frames_buffer(config: ValueConfig, open_part: OpenPart, *, action_dim: int) 
         text_buckets=config.text_buckets,
         horizon=1,
     )
-    return ReplayBuffer(shape, FrameRules(), open_part)
+    return ReplayBuffer(shape, FrameRules(), open_part, cache_bytes=cache_bytes)
 
 
 def values_of(
@@ -108,7 +114,8 @@ def values_of(
     """
     # Only the words and the parts matter here, not why the episode was run.
     record = dataclasses.replace(record, purpose="train", complete=True)
-    buffer = frames_buffer(value.config, open_part, action_dim=action_dim)
+    # Each frame is read once: what is kept would only cost.
+    buffer = frames_buffer(value.config, open_part, action_dim=action_dim, cache_bytes=1)
     buffer.add(record)
     seen = record.has_image if value.config.cameras else np.ones(len(record), bool)
     rows = np.flatnonzero(seen)

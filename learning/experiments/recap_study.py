@@ -181,14 +181,14 @@ class Study:
         """Return where the artifact of an arm lies."""
         return self.folder / f"{name}.safetensors"
 
-    def train(self, arm: str, *, twice: bool = False) -> dict[str, Any]:
+    def train(self, arm: str) -> dict[str, Any]:
         """Train one arm on the offline buffer from scratch."""
         from learning.experiments.recap_arms import fresh_policy, learner_for, trainer_for
 
         data = self.data()
         learner = learner_for(arm, fresh_policy(data, seed=self.seed), data)
         trainer = trainer_for(learner, data, seed=self.seed)
-        return self._run(trainer, arm, self.sizes.updates * (2 if twice else 1))
+        return self._run(trainer, arm, self.sizes.updates)
 
     def _run(self, trainer: Any, name: str, updates: int) -> dict[str, Any]:
         from learning.core.policies.base import save_policy

@@ -197,6 +197,7 @@ class _Stopping(Exception):
 def _run(claim: ValueClaim, stopping: Callable[[], bool]) -> None:
     import torch
 
+    from learning.core.advantages import FINE_TUNING, PRETRAINING
     from learning.core.annotate import annotate, epsilons_of
     from learning.core.value import save_value
     from learning.core.value_training import fit_value
@@ -204,7 +205,7 @@ def _run(claim: ValueClaim, stopping: Callable[[], bool]) -> None:
     torch.set_num_threads(settings.SOP_LEARNER_THREADS)
     row = ValueVersion.objects.select_related("learner").get(pk=claim.value_id)
     policy = policy_config_of(row.learner)
-    fit_config, shares = decode_value_config(row.config)
+    fit_config, wanted = decode_value_config(row.config)
     upto = last_closed_seq()
     reported = float("-inf")
 
@@ -224,6 +225,7 @@ def _run(claim: ValueClaim, stopping: Callable[[], bool]) -> None:
     horizon = horizon_of(row)
     own = [(e, r, fit.values[r.uid]) for e, r in episodes if r.uid in fit.values]
     annotated = [(r, annotate(r, v, epsilons={}, horizon=horizon)) for _, r, v in own]
+    shares = wanted or (FINE_TUNING if any(r.online for _, r, _ in own) else PRETRAINING)
     epsilons = epsilons_of(annotated, shares)
     # An attempt that lost its lease may have left some, of other labels or fewer episodes.
     Sidecar.objects.filter(value=row).delete()
@@ -286,7 +288,7 @@ def policy_config_of(learner: Learner) -> PolicyConfig:
 
 
 def decode_value_config(config: dict[str, Any]) -> tuple[Any, Any]:
-    """Return (FitConfig, Shares) of a job's configuration. Raises Unprocessable."""
+    """Return (FitConfig, Shares or None) of a job's configuration. Raises Unprocessable."""
     from learning.core.value_training import FitConfig
 
     known = {"horizon", "shares"}
@@ -294,7 +296,7 @@ def decode_value_config(config: dict[str, Any]) -> tuple[Any, Any]:
         fit = msgspec.convert({k: v for k, v in config.items() if k not in known}, FitConfig)
     except msgspec.ValidationError as error:
         raise Unprocessable(f"configuration of the value function: {error}") from None
-    return fit, _shares(config.get("shares", {}))
+    return fit, _shares(config["shares"]) if "shares" in config else None
 
 
 def _shares(shares: dict[str, Any]) -> Any:

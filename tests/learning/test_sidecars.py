@@ -98,6 +98,19 @@ def test_a_job_fits_what_was_judged_and_shows_its_held_out_correlation(learner, 
     assert Sidecar.objects.filter(threshold=None).count() == 4
 
 
+def test_the_first_threshold_is_the_papers_for_demonstrations_and_for_robots(learner, robot, task):
+    for seed in range(2):
+        shown = record(
+            None, task, modes=(1,) * 8, purpose="demonstration", policy_number=None, seed=seed + 50
+        )
+        send(shown, None)
+    fitted(learner)
+    assert threshold_in_force(learner).shares["positive"] == 0.3
+    send(record(robot, task, modes=(0,) * 8, seed=60), robot)
+    fitted(learner)
+    assert threshold_in_force(learner).shares["positive"] == 0.4
+
+
 def test_too_few_episodes_fail_the_job_with_the_reason(learner, robot, task):
     value = fitted(learner)
     assert value.state == "failed"
@@ -186,7 +199,7 @@ def test_a_moved_threshold_derives_indicators_without_running_the_network(
         np.testing.assert_array_equal(old.value, new.value)
         np.testing.assert_array_equal(old.advantage, new.advantage)
     positive = [np.mean([(a.indicator == POSITIVE).mean() for a in x]) for x in (before, after)]
-    assert positive[0] < 0.4 < 0.8 < positive[1]
+    assert positive[0] < 0.6 < 0.8 < positive[1]
     # The next round learns with it.
     row = run(learner)
     assert row.steps == 6

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from learning import tasks
 from learning.exceptions import Conflict, LeaseLost
-from learning.models import Learner, ThresholdVersion, ValueVersion
+from learning.models import Learner, PolicyVersion, ThresholdVersion, ValueVersion
 from learning.selectors.values import due_thresholds, due_values, threshold_in_force
 from learning.services.values import (
     Cancelled,
@@ -181,6 +181,17 @@ def test_the_page_shows_the_held_out_correlation_with_n(client, learner, cast):
     text = client.get("/learner/_values/?name=recap").content.decode()
     for words in ("0.51", "12", "900", "stack", "30 % positive", "done"):
         assert words in text
+
+
+def test_a_version_shows_how_far_the_indicator_moves_its_actions(client, learner, cast):
+    PolicyVersion.objects.create(
+        learner=learner, number=1, sha256="a" * 64, size_bytes=1, gate={"action_gap": 0.0814}
+    )
+    PolicyVersion.objects.create(learner=learner, number=2, sha256="b" * 64, size_bytes=1)
+    client.force_login(cast.viewer.user)
+    text = client.get("/learner/_versions/?name=recap").content.decode()
+    assert text.count("indicator moves it") == 1
+    assert "0.081" in text
 
 
 @pytest.mark.django_db(transaction=True)
