@@ -58,6 +58,7 @@ DEFAULT_RECIPE: dict[str, Any] = {
     "learner": {"learning_rate": 4e-4, "ema_decay": 0.97, "autonomous_successes": True},
     "sampler": {"kind": "adaptive", "alpha": 2.0, "normalise": True},
     "batch_size": 60,
+    "doubt_heads": 4,
     "publish_steps": 25,
     "publish_every_s": 8.0,
 }
