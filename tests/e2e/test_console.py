@@ -184,6 +184,25 @@ def test_the_learner_is_drawn_under_the_content_security_policy(desk: Desk, site
     expect(page.get_by_role("button", name="Start the learner")).to_be_visible()
 
 
+def test_an_evaluation_is_asked_for_and_watched_until_its_result(desk: Desk, site: Site) -> None:
+    desk.robot("operator", "robot-1").free()
+    page = desk.sign_in("lead")
+    page.goto(f"{site.url}/evaluations/")
+    version = page.locator("#versions option").first.get_attribute("value")
+    assert version is not None
+    page.get_by_label("Version", exact=True).fill(version)
+    page.get_by_label("Trials per task and version").fill("2")
+    page.get_by_label("Timeout in ticks").fill("12")
+    page.get_by_role("button", name="Start the evaluation").click()
+    page.wait_for_url(re.compile("/evaluations/[0-9a-f-]{36}/"))
+    # Nothing is pressed from here on: the page follows what the robots do.
+    expect(page.get_by_text("2 of 2").first).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="Every trial was run")).to_be_visible()
+    expect(page.locator("[data-chart=evaluation] svg .barlayer path").first).to_be_attached()
+    expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
+    desk.robot("operator", "robot-1").expect_state("Autonomous")
+
+
 def test_scripted_operators_are_paused_for_everybody_who_looks(desk: Desk) -> None:
     operator, viewer = desk.fleet("operator"), desk.fleet("viewer")
     operator.page.get_by_role("button", name="Pause scripted operators").click()
@@ -204,7 +223,9 @@ def test_a_wrong_password_is_said_in_words(desk: Desk, site: Site) -> None:
 def test_a_narrow_page_needs_no_sideways_scrolling(desk: Desk, site: Site) -> None:
     page = desk.sign_in("lead")
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("/", "/robots/robot-1/", "/learner/", "/episodes/"):
+    for path in (
+        "/", "/robots/robot-1/", "/learner/", "/episodes/", "/evaluations/", "/experiments/"
+    ):  # fmt: skip
         page.goto(site.url + path)
         over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert over <= 0, f"{path} is {over} px too wide"
