@@ -40,6 +40,7 @@ from learning.experiments.virtual.summary import (
 
 ONLINE_OF = {"hg_dagger": "sop_hg_dagger", "recap": "sop_recap"}
 EXPERIENCE_SEED = 80
+KEYS = ("pretrained", "hg_dagger", "recap", "sop_hg_dagger", "sop_recap")
 ARMS = ("hg_dagger", "sop_hg_dagger", "recap", "sop_recap")
 
 
@@ -115,7 +116,7 @@ def conduct(laboratory: Laboratory, size: Size) -> Outcome:
     finals = {"pretrained": [start["final"]]}
     finals |= {arm: [run["final"] for run in seeds] for arm, seeds in figures.items()}
     estimates = {arm: success(rows) for arm, rows in finals.items()}
-    keys = {arm: estimates.get(arm, _MISSING) for arm in ("pretrained", *ARMS)}
+    keys = {arm: estimates.get(arm, _MISSING) for arm in KEYS}
     keys["throughput_ratio"] = (
         ratio(throughput, finals["pretrained"], finals["sop_hg_dagger"])
         if "sop_hg_dagger" in finals

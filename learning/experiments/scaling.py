@@ -169,10 +169,17 @@ def _table(arms: Mapping[str, Arm], runs: Mapping[str, Run], one: Arm) -> str:
         when_s = arm.curve.reached_s()
         busy = _used(arm, "held_s") / (run.operators * when_s)
         waiting = _used(arm, "unmet_s") / _used(arm, "robot_s")
+        cells = (
+            (faster.value / run.robots, ".2f"),
+            (_used(arm, "episodes"), ".0f"),
+            (_used(arm, "steps"), ".0f"),
+            (busy, ".0%"),
+            (waiting, ".0%"),
+        )
+        known = " | ".join("—" if math.isnan(x) else format(x, how) for x, how in cells)
         lines.append(
             f"| {name} | {success(arm.finals)} | {minutes(time_to(arm.curve))} | {faster} | "
-            f"{faster.value / run.robots:.2f} | {_used(arm, 'episodes'):.0f} | "
-            f"{_used(arm, 'steps'):.0f} | {busy:.0%} | {waiting:.0%} | {bound(arm, one)} |"
+            f"{known} | {bound(arm, one)} |"
         )
     return "\n".join(lines) + "\n"
 

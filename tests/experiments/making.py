@@ -28,6 +28,7 @@ SPEC = RobotSpec(
     action_high=(1.0, 1.0),
     action_slew=(0.25, 0.5),
     state_names=("x", "goal"),
+    cameras=(),
     simulated=True,
 )
 TASK = TaskSpec(name="reach", instruction="reach the mark", timeout_ticks=100)

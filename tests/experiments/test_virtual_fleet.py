@@ -39,7 +39,7 @@ def make_fleet(tmp_path, shown):
             algorithm="hg_dagger",
             options={"learning_rate": 3e-3, "autonomous_successes": True},
             sampler=AdaptiveSampler(normalise=True),
-            batch_size=32,
+            batch_size=16,
             seed=seed,
             store=PartStore(folder / "parts"),
         )
@@ -90,7 +90,7 @@ def test_an_event_planned_in_the_past_happens_now_and_time_never_goes_back():
 
 def test_a_fleet_learns_from_corrections_and_runs_what_it_learned(make_fleet):
     fleet = make_fleet(robots=2, operators=2)
-    fleet.run(120)
+    fleet.run(80)
     outcomes = [manifest.outcome for _, manifest, _ in fleet.closed]
     alone = [not manifest.interventions for _, manifest, _ in fleet.closed]
     tally = fleet.measure()
@@ -103,18 +103,18 @@ def test_a_fleet_learns_from_corrections_and_runs_what_it_learned(make_fleet):
 
 def test_rates_are_kept(make_fleet):
     fleet = make_fleet(robots=2, operators=1)
-    tally = fleet.run(60)
-    assert tally.steps == 60 * RATES.updates_per_s
-    assert tally.versions == pytest.approx(60 / RATES.publish_every_s, abs=2)
+    tally = fleet.run(30)
+    assert tally.steps == 30 * RATES.updates_per_s
+    assert tally.versions == pytest.approx(30 / RATES.publish_every_s, abs=2)
     for closed_s, manifest, _ in fleet.closed:
-        started_s = (manifest.header.started_wall_ns - fleet.timeline.clock.wall_ns()) * 1e-9 + 60
+        started_s = (manifest.header.started_wall_ns - fleet.timeline.clock.wall_ns()) * 1e-9 + 30
         executed_s = manifest.steps * manifest.control_period_s
         assert closed_s - started_s == pytest.approx(executed_s + RATES.upload_s, abs=0.15)
 
 
 def test_a_robot_rests_for_the_reset_and_no_physics_is_played_meanwhile(make_fleet):
     fleet = make_fleet(robots=1, operators=1, rates=dataclasses.replace(RATES, reset_s=10.0))
-    tally = fleet.run(100)
+    tally = fleet.run(50)
     starts = [manifest.header.started_wall_ns for _, manifest, _ in fleet.closed]
     ends = [manifest.ended_wall_ns for _, manifest, _ in fleet.closed]
     rests = [(start - end) * 1e-9 for end, start in zip(ends, starts[1:], strict=False)]
@@ -126,7 +126,7 @@ def test_a_robot_rests_for_the_reset_and_no_physics_is_played_meanwhile(make_fle
 
 def test_one_policy_version_acts_in_each_episode(make_fleet):
     fleet = make_fleet(robots=2, operators=1)
-    fleet.run(60)
+    fleet.run(30)
     used = set()
     for _, manifest, parts in fleet.closed:
         numbers = {n for data in parts for n in open_part(data).array("policy_number").tolist()}
@@ -137,7 +137,7 @@ def test_one_policy_version_acts_in_each_episode(make_fleet):
 
 def test_an_operator_drives_one_robot_at_a_time(make_fleet):
     fleet = make_fleet(robots=3, operators=1)
-    fleet.run(60)
+    fleet.run(25)
     held = []
     for _, manifest, parts in fleet.closed:
         columns = [open_part(data) for data in parts]
@@ -149,13 +149,14 @@ def test_an_operator_drives_one_robot_at_a_time(make_fleet):
         robots_at.setdefault(period, set()).add(robot)
     assert held
     assert max(len(robots) for robots in robots_at.values()) == 1
-    assert fleet.measure().held_s <= 60
+    assert fleet.measure().held_s <= 25
 
 
 def test_operators_stop_when_their_time_is_used_up(make_fleet):
-    fleet = make_fleet(robots=2, operators=2, human_budget_s=6.0)
-    tally = fleet.run(60)
-    assert 6.0 <= tally.held_s < 6.5
+    fleet = make_fleet(robots=2, operators=2, human_budget_s=4.0)
+    fleet.learning = False
+    tally = fleet.run(30)
+    assert 4.0 <= tally.held_s < 4.5
     assert tally.unmet_s > 0
     modes = [
         m for *_, parts in fleet.closed[-2:] for m in open_part(parts[0]).array("control_mode")
@@ -167,7 +168,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(make_fleet):
     runs = []
     for seed in (3, 3, 4):
         fleet = make_fleet(robots=2, operators=1, seed=seed)
-        tally = fleet.run(40)
+        tally = fleet.run(15)
         runs.append(
             (tally, fleet.version.ref.sha256, [m.header.episode for _, m, _ in fleet.closed])
         )
@@ -179,7 +180,8 @@ def test_robots_of_all_runs_have_layouts_of_their_own(make_fleet):
     seeds = []
     for seed in (0, 1):
         fleet = make_fleet(robots=2, operators=0, seed=seed)
-        fleet.run(30)
+        fleet.learning = False
+        fleet.run(15)
         seeds += [s for robot in fleet.robots for s in robot.runtime._driver.seeds]
     assert len(seeds) == len(set(seeds))
 
@@ -187,10 +189,10 @@ def test_robots_of_all_runs_have_layouts_of_their_own(make_fleet):
 def test_a_learner_that_rests_publishes_nothing_until_the_round_trains_it(make_fleet):
     fleet = make_fleet(robots=2, operators=1)
     fleet.learning = False
-    assert fleet.run(30).steps == 0
+    assert fleet.run(10).steps == 0
     fleet.train(10)
     fleet.publish(broadcast_s=0.0)
-    tally = fleet.run(20)
+    tally = fleet.run(10)
     assert (tally.steps, tally.versions) == (10, 1)
     assert {robot.policies.active.ref.number for robot in fleet.robots} == {1}
 
@@ -203,7 +205,7 @@ def test_broken_weights_reach_no_robot(make_fleet):
     for parameter in fleet.learner.learner.policy.parameters():
         parameter.data.fill_(float("nan"))
     assert fleet.publish() is None
-    tally = fleet.run(20)
+    tally = fleet.run(10)
     assert tally.rejected == 1
     assert fleet.robots[0].policies.active.ref.number >= before
     assert fleet.robots[0].policies.active.ref.number == fleet.version.ref.number

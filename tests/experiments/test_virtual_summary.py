@@ -104,8 +104,8 @@ def test_a_tally_between_two_moments_is_interpolated():
 
 
 def test_each_key_of_the_last_line_has_its_interval():
-    assert as_result({"speedup_2": Estimate(1.98765, 1.5, 2.5)}) == {
-        "speedup_2": 1.9877,
+    assert as_result({"speedup_2": Estimate(1.98764, 1.5, 2.5)}) == {
+        "speedup_2": 1.9876,
         "speedup_2_low": 1.5,
         "speedup_2_high": 2.5,
     }

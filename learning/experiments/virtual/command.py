@@ -4,6 +4,7 @@ Options, from the environment or as ARGS="--quick …":
     QUICK=1      a check in about two minutes; its figures mean nothing
     SEEDS=n      runs of each arm
     PROCESSES=n  side by side (2)
+    --set NAME=VALUE  another number in the experiment's `Size`, such as minutes=8
     FRESH=1      starts anew instead of resuming an unfinished experiment of equal settings
     OUT=DIR      where experiments lie (var/experiments)
 """
@@ -71,6 +72,17 @@ class Laboratory:
         return self.stages.once(name, lambda: evaluate_base(artifact, curve=curve, trials=trials))
 
 
+def resized(size: Any, changes: Sequence[str]) -> Any:
+    """Return a size with NAME=VALUE applied. Raises ValueError for what is no number of it."""
+    for change in changes:
+        name, _, text = change.partition("=")
+        value = getattr(size, name, None)
+        if not isinstance(value, int | float):
+            raise ValueError(f"{change}: no number of that name")
+        size = dataclasses.replace(size, **{name: type(value)(text)})
+    return size
+
+
 def run_command(
     name: str,
     *,
@@ -93,8 +105,12 @@ def run_command(
     parser.add_argument("--seeds", type=int, default=int(os.environ.get("SEEDS") or 0))
     processes = int(os.environ.get("PROCESSES") or min(2, os.cpu_count() or 1))
     parser.add_argument("--processes", type=int, default=processes)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     asked = parser.parse_args(arguments)
-    size = quick if asked.quick else full
+    try:
+        size = resized(quick if asked.quick else full, asked.set)
+    except ValueError as error:
+        parser.error(str(error))
     if asked.seeds:
         size = dataclasses.replace(size, seeds=asked.seeds)
     root = Path(os.environ.get("OUT") or ROOT / "var" / "experiments")
