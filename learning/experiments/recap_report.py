@@ -1,6 +1,5 @@
 """Figures of the RECAP study: pooled over seeds, with intervals, as JSON, Markdown and a plot."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def figure(seeds: Sequence[Rollouts]) -> dict[str, Any]:
         "high": high,
         "n": len(every),
         "seeds": [sum(s for _, s, _ in r) / len(r) for r in seeds],
-        "ticks_a_success": float(np.mean(ticks)) if ticks else math.nan,
+        "ticks_a_success": float(np.mean(ticks)) if ticks else None,
         "per_hour": per_hour(every),
         "per_hour_interval": bootstrap(every),
         "per_hour_with_resets": per_hour(every, reset_s=RESET_S),
@@ -168,10 +167,10 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     for name, cell in result["cells"].items():
         low, high = cell["per_hour_interval"]
-        gap = result["action_gap"].get(name)
+        gap, ticks = result["action_gap"].get(name), cell["ticks_a_success"]
         lines.append(
             f"| {name} | {cell['success']:.3f} ({cell['low']:.3f}–{cell['high']:.3f}) "
-            f"| {cell['n']} | {cell['ticks_a_success']:.0f} "
+            f"| {cell['n']} | {'' if ticks is None else f'{ticks:.0f}'} "
             f"| {cell['per_hour']:.0f} ({low:.0f}–{high:.0f}) "
             f"| {cell['per_hour_with_resets']:.0f} | {'' if gap is None else f'{gap:.3f}'} |"
         )
