@@ -57,6 +57,7 @@ class Size:
     rounds: int = 3
     # Of all robots with the base alone, before RECAP: what its value function begins with.
     experience_minutes: float = 5.0
+    value_steps: int = 1000
     points: int = 6
     point_trials: int = 10
     trials: int = 40
@@ -64,6 +65,7 @@ class Size:
 
 
 QUICK = Size(
+    value_steps=50,
     seeds=1,
     minutes=1.5,
     human_minutes=2.0,
@@ -87,6 +89,7 @@ def runs_of(arm: str, size: Size, base: str, shown: str, experience: str = "") -
         base=base,
         demonstrations=shown,
         experience=experience,
+        value_steps=size.value_steps,
         algorithm=arm.removeprefix("sop_"),
         robots=size.robots,
         operators=size.operators,

@@ -39,11 +39,11 @@ class Size:
 
     seeds: int = 5
     # Simulated minutes of each fleet: until well after it is expected at the target.
-    minutes: Mapping[int, float] = field(default_factory=lambda: {1: 18.0, 2: 12.0, 4: 6.0, 8: 4.0})
+    minutes: Mapping[int, float] = field(default_factory=lambda: {1: 18.0, 2: 10.0, 4: 6.0, 8: 4.0})
     # Fleets are compared at this time.
     equal_minutes: float = 4.0
-    points: int = 24
-    point_trials: int = 8
+    points: int = 16
+    point_trials: int = 6
     trials: int = 20
     rates: Rates = DEFAULT_RATES
 

@@ -31,6 +31,8 @@ class Run:
     demonstrations: str
     # Judged episodes from before, for learners that value steps; see `gather`.
     experience: str = ""
+    # Gradient steps of each fit of what values them.
+    value_steps: int = 1000
     algorithm: str = "hg_dagger"
     # The learner's; those of a fresh installation but for the longer mean of the weights, which
     # suits the smaller network.
@@ -140,6 +142,7 @@ def perform(run: Run) -> dict[str, Any]:
             seed=run.seed,
             store=PartStore(Path(folder) / "parts"),
             experience=Path(run.experience) if run.experience else None,
+            value_steps=run.value_steps,
         )
         drivers = machine.drivers(max(1, run.robots))
         started = time.perf_counter()
