@@ -32,7 +32,7 @@ from typing import Any
 
 from learning.experiments.analysis import last_line
 from learning.experiments.recap_report import RESET_S, plot, result_of, table
-from learning.experiments.recap_study import QUICK, RUNS, Sizes, Study
+from learning.experiments.recap_study import QUICK, RUNS, TASKS, Sizes, Study
 from learning.experiments.stages import open_experiment, write_json
 
 OFFLINE = ("bc_all", "bc_success", "bc_fastest", "bc_positive", "awr")
@@ -124,7 +124,7 @@ def conduct(folder: Path, sizes: Sizes, *, processes: int) -> Iterator[dict[int,
                 say(f"seed {seed}: {name}")
                 found.setdefault(seed, {})[name] = value
 
-        run([(folder, sizes, seed, "offline", ()) for seed in seeds])
+        run([(folder, sizes, seed, "offline", (task,)) for seed in seeds for task in TASKS])
         run([(folder, sizes, seed, "judge", ()) for seed in seeds])
         for seed in seeds:
             for phase in phases(sizes):

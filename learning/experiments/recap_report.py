@@ -148,7 +148,11 @@ def result_of(
         "cells": cells,
         "pairs": pairs,
         "action_gap": gaps,
-        "offline_success": _mean(stages, "offline", "success"),
+        "offline_success": {
+            name.removeprefix("offline-"): _mean(stages, name, "success")
+            for name in next(iter(stages.values()))
+            if name.startswith("offline-")
+        },
         "spearman_by_task": {
             task: float(np.mean([own["judge"]["by_task"][task] for own in stages.values()]))
             for task in next(iter(stages.values()))["judge"]["by_task"]

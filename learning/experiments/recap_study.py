@@ -24,6 +24,8 @@ FINAL_SEEDS_FROM = HELD_OUT_FROM + 20_000
 TUNING_SEEDS_FROM = HELD_OUT_FROM + 10_000
 # Skill changes every 15 to 44 ticks: an advantage that looks further mixes skills.
 HORIZON = 20
+# Batches that scripts recorded, in a folder a task: the offline buffer, and what nobody trains on.
+SCRIPTED = ("offline", "held_out")
 # Online runs: where each starts, and the guidance it acts with.
 RUNS: dict[str, tuple[str, float]] = {
     "positive": ("recap", 1.0),
@@ -74,27 +76,30 @@ class Study:
     def _training_seed(self, batch: int) -> int:
         return TRAINING_SEEDS_FROM + self.seed * 1_000_000 + batch * 10_000
 
-    def offline(self) -> dict[str, Any]:
-        """Record the offline buffer, and a few episodes that only the action gap looks at."""
+    def offline(self, task: str) -> dict[str, Any]:
+        """Record a task of the offline buffer, and episodes that only the action gap looks at."""
         for name, batch, count in (("offline", 0, self.sizes.offline), ("held_out", 1, 2)):
-            folder = self.folder / name
+            folder = self.folder / name / task
             if not folder.exists():
-                write_played(folder, self._scripted(batch, count))
-        outcomes = [manifest.outcome for manifest, _ in read_played(self.folder / "offline")]
-        steps = [manifest.steps for manifest, _ in read_played(self.folder / "offline")]
+                write_played(folder, self._scripted(task, batch, count))
+        manifests = [manifest for manifest, _ in read_played(self.folder / "offline" / task)]
         return {
-            "episodes": len(outcomes),
-            "success": outcomes.count("success") / len(outcomes),
-            "steps": int(sum(steps)),
+            "episodes": len(manifests),
+            "success": sum(m.outcome == "success" for m in manifests) / len(manifests),
+            "steps": sum(m.steps for m in manifests),
         }
 
-    def _scripted(self, batch: int, count: int) -> Iterable[Played]:
-        for task in TASKS:
-            for number in range(count):
-                seed = self._training_seed(batch) + number
-                generator = np.random.default_rng([seed, TASKS.index(task)])
-                script = MixedSkill(task, generator)
-                yield play(_driver(), task_named(task), seed, script, record_as=f"script-{batch}")
+    def _scripted(self, task: str, batch: int, count: int) -> Iterable[Played]:
+        for number in range(count):
+            seed = self._training_seed(batch) + number
+            generator = np.random.default_rng([seed, TASKS.index(task)])
+            script = MixedSkill(task, generator)
+            yield play(_driver(), task_named(task), seed, script, record_as=f"script-{batch}")
+
+    def _folders(self, name: str) -> list[Path]:
+        """Return where the episodes of a batch lie; scripted ones by task."""
+        own = self.folder / name
+        return [own / task for task in TASKS] if name in SCRIPTED else [own]
 
     def judge(self) -> dict[str, Any]:
         """Fit the value function to the offline buffer, cross-fitted by episode; keep values."""
@@ -106,7 +111,7 @@ class Study:
         data = self._unjudged("offline")
         fit = fit_value(
             [record for record, _ in data],
-            _opener(self.folder / "offline"),
+            _opener(self._folders("offline")),
             _config(),
             FitConfig(steps=self.sizes.value_steps, seed=self.seed),
         )
@@ -122,11 +127,11 @@ class Study:
     def _unjudged(self, name: str) -> list[tuple[Any, Path]]:
         from learning.core.records import record_from
 
-        online = name not in ("offline", "held_out")
         found = []
-        for number, (manifest, part) in enumerate(read_played(self.folder / name), 1):
-            record = record_from(manifest, [part], closed_seq=number)
-            found.append((replace(record, online=online), self.folder / name))
+        for folder in self._folders(name):
+            for manifest, part in read_played(folder):
+                record = record_from(manifest, [part], closed_seq=len(found) + 1)
+                found.append((replace(record, online=name not in SCRIPTED), folder))
         return found
 
     def data(self, online: Sequence[str] = (), *, positive: float = 0.3) -> Any:
@@ -148,7 +153,7 @@ class Study:
             path = self.folder / f"values-{name}.safetensors"
             if not path.exists():
                 value = load_value((self.folder / "value.safetensors").read_bytes())
-                opener = _opener(self.folder / name)
+                opener = _opener(self._folders(name))
                 fresh = {
                     record.uid: values_of(value, record, opener, action_dim=4)
                     for record, _ in self._unjudged(name)
@@ -171,7 +176,8 @@ class Study:
 
         return [
             Observation({}, part.array("state")[row].copy(), manifest.header.instruction)
-            for manifest, part in read_played(self.folder / "held_out")
+            for folder in self._folders("held_out")
+            for manifest, part in read_played(folder)
             for row in range(0, manifest.steps, 10)
         ]
 
@@ -319,10 +325,11 @@ def _config() -> Any:
     return policy_config(robot_spec("state"))
 
 
-def _opener(folder: Path) -> Callable[[str], Any]:
+def _opener(folders: Sequence[Path]) -> Callable[[str], Any]:
     from fleet.protocol.episode import open_part
 
-    return lambda sha256: open_part(str(folder / f"{sha256}.arrow"))
+    paths = {path.stem: path for folder in folders for path in folder.glob("*.arrow")}
+    return lambda sha256: open_part(str(paths[sha256]))
 
 
 def _put(path: Path, data: bytes) -> None:

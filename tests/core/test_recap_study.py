@@ -49,7 +49,7 @@ def test_cells_are_compared_layout_by_layout():
 
 def stages(iterations=1, **extra):
     found = {}
-    jobs = [("offline", ()), ("judge", ())]
+    jobs = [("offline", ("stack",)), ("judge", ())]
     jobs += [job for phase in phases(Sizes(iterations=iterations)) for job in phase]
     for method, arguments in jobs:
         name = "-".join([method, *map(str, arguments)])
@@ -71,6 +71,7 @@ def test_the_report_pools_seeds_and_ends_in_one_line_of_strict_json():
     assert (line["recap"], line["recap_final"]) == (pytest.approx(2 / 3, abs=1e-4), 1.0)
     assert line["per_hour_final"] > line["per_hour_first"]
     assert result["cells"]["positive_1"]["n"] == 6
+    assert result["offline_success"] == {"stack": 0.55}
     assert result["pairs"]["positive_1 over unconditioned_1"]["only_first"] == 2
     text = table(result)
     assert "| positive_1 | 1.000" in text
