@@ -10,7 +10,6 @@ from statistics import median
 from typing import Any
 
 import psutil
-import redis
 
 from learning.experiments.system import System
 
@@ -67,6 +66,8 @@ def look(system: System) -> Vitals:
         rss_mb[name] = rss_mb.get(name, 0.0) + used
         pids[name] = min(pids.get(name, process.pid), process.pid)
     told = json.loads((system.var / "ready.json").read_text())
+    import redis  # this module is imported where no server library is
+
     with redis.Redis.from_url(told["redis_url"]) as client:
         queues = {queue: int(client.llen(queue)) for queue in QUEUES}
     spools = [json.loads(path.read_text())["spool"] for path in system.robots.values()]

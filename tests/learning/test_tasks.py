@@ -103,7 +103,8 @@ def test_a_dead_broker_is_not_the_callers_error(learner, monkeypatch, caplog):
 
 
 def test_rounds_go_to_the_learners_queue_and_sweeps_do_not(settings):
-    assert {tasks.run_round.name: {"queue": "learner"}} == settings.CELERY_TASK_ROUTES
+    learning = (tasks.run_round, tasks.fit_value, tasks.derive_thresholds)
+    assert {task.name: {"queue": "learner"} for task in learning} == settings.CELERY_TASK_ROUTES
     scheduled = {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()}
     assert {tasks.sweep.name, tasks.sweep_objects.name} <= scheduled
 
