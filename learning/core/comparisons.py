@@ -114,10 +114,10 @@ def _correlation(paired: Paired) -> float:
     margins = won_1 * (n - won_1) * won_2 * (n - won_2)
     if margins == 0:
         return 0.0
-    product = paired.both * paired.neither - paired.first_only * paired.second_only
+    product = float(paired.both * paired.neither - paired.first_only * paired.second_only)
     if product > 0:
         product = max(0.0, product - n / 2)
-    return float(product / math.sqrt(margins))
+    return product / math.sqrt(margins)
 
 
 def unpaired_difference(first: Score, second: Score, *, z: float = Z95) -> tuple[float, float]:
