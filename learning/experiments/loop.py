@@ -232,7 +232,11 @@ class Loop:
         write_json(
             self.folder / "curve.json",
             {
-                "samples": online["samples"],
+                # What is not known yet is null: NaN is not JSON.
+                "samples": [
+                    {name: value if value == value else None for name, value in sample.items()}
+                    for sample in online["samples"]
+                ],
                 "evaluations": [
                     {"minute": minute, "tasks": {t: dataclasses.asdict(s) for t, s in at.items()}}
                     for minute, at in curve
