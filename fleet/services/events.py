@@ -84,10 +84,17 @@ Listener = Callable[[str, bytes], bool]
 _listener: Listener | None = None
 
 
-def listen(listener: Listener | None) -> None:
-    """Hand this process's own publications to `listener` first; None undoes it."""
+def listen(listener: Listener) -> None:
+    """Hand this process's own publications to `listener` first, in place of any other."""
     global _listener
     _listener = listener
+
+
+def leave(listener: Listener) -> None:
+    """Hand nothing more to `listener`; one that listens by now in its place goes on."""
+    global _listener
+    if _listener == listener:
+        _listener = None
 
 
 @functools.cache

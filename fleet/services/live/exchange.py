@@ -46,7 +46,7 @@ class Exchange:
 
     async def stop(self) -> None:
         """Listen no more."""
-        events.listen(None)
+        events.leave(self.from_thread)
         await self.bus.stop()
 
     def from_thread(self, channel: str, payload: bytes) -> bool:
