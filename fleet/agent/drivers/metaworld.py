@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from fleet.agent.drivers.base import Reading
-from fleet.agent.drivers.scenes import CAMERAS, Camera, Scene
+from fleet.agent.drivers.scenes import CAMERAS, Camera, Canvas, Scene
 from fleet.protocol.messages import FeedSize
 from fleet.protocol.simulation import CONTROL_HZ, IMAGE_PX, ObservationKind, robot_spec
 from fleet.protocol.spec import TaskSpec
@@ -30,8 +30,7 @@ class MetaWorldDriver:
 
     `reset`, `read` and `apply` belong to the control loop's thread, `render_feed` to one other
     thread. They meet in a lock that the feed holds only while it copies the simulator's state
-    (about 10 µs); it renders from the copy, with cameras of its own. Only the first
-    picture of a size that nobody has watched before delays the loop, by the making of its camera.
+    (about 10 µs); it renders from the copy, on a canvas and with cameras of its own.
     """
 
     def __init__(
@@ -40,13 +39,14 @@ class MetaWorldDriver:
         self.spec = robot_spec(observation, control_hz=control_hz)
         self._privileged_state = observation == "state"
         self._scenes: dict[str, Scene] = {}
+        self._canvas: Canvas | None = None
         self._cameras: dict[str, Camera] = {}
         self._scene: Scene | None = None
         self._lock = threading.Lock()
-        # The sizes somebody has watched, and what the feed's thread draws with.
-        self._watched: set[FeedSize] = set()
+        # What the feed's thread draws, and draws with.
         self._copies: dict[str, mujoco.MjData] = {}
-        self._feed_cameras: dict[tuple[str, FeedSize], Camera] = {}
+        self._feed_canvas: Canvas | None = None
+        self._feed_cameras: dict[str, Camera] = {}
 
     def prepare(self, task_names: tuple[str, ...]) -> None:
         """Build the scenes of these tasks now rather than at their first reset."""
@@ -54,8 +54,14 @@ class MetaWorldDriver:
             if name not in self._scenes:
                 self._scenes[name] = Scene(name)
             if self.spec.cameras and name not in self._cameras:
-                model = self._scenes[name].model
-                self._cameras[name] = Camera(model, width_px=IMAGE_PX, height_px=IMAGE_PX)
+                if self._feed_canvas is None:
+                    # A canvas holds the interpreter, and with it every thread, for 0.4 s: between
+                    # episodes nobody minds.
+                    self._feed_camera(self._scenes[name])
+                self._canvas = self._canvas or Canvas()
+                self._cameras[name] = Camera(
+                    self._canvas, self._scenes[name].model, width_px=IMAGE_PX, height_px=IMAGE_PX
+                )
 
     def reset(self, task: TaskSpec, *, seed: int, held_out: bool = False) -> None:
         """Put the scene of `task` in the layout of `seed`. Raises KeyError for an unknown task.
@@ -65,12 +71,6 @@ class MetaWorldDriver:
         """
         self.prepare((task.name,))
         with self._lock:
-            # Making a camera holds the interpreter, and with it every thread, for 0.3 s: between
-            # episodes nobody minds.
-            for size in self._watched:
-                self._feed_camera(self._scenes[task.name], size)
-            if task.name in self._cameras:
-                self._cameras[task.name].make_current()
             self._scene = self._scenes[task.name]
             self._scene.reset(task, seed=seed, held_out=held_out)
 
@@ -84,7 +84,12 @@ class MetaWorldDriver:
         pictures: dict[str, np.ndarray] = {}
         if images and self.spec.cameras:
             camera = self._cameras[scene.task_name]
-            pictures = {c.name: camera.picture(scene.data, c.name) for c in self.spec.cameras}
+            pictures = {
+                c.name: camera.picture(
+                    scene.data, c.name, width_px=c.width_px, height_px=c.height_px
+                )
+                for c in self.spec.cameras
+            }
         return Reading(
             state=state.astype(np.float32),
             images=pictures,
@@ -105,8 +110,6 @@ class MetaWorldDriver:
             raise KeyError(camera)
         with self._lock:
             scene = self._current()
-            renderer = self._feed_camera(scene, size)
-            self._watched.add(size)
             state = np.empty(mujoco.mj_stateSize(scene.model, _STATE))
             mujoco.mj_getState(scene.model, scene.data, state, _STATE)
         if scene.task_name not in self._copies:
@@ -115,21 +118,32 @@ class MetaWorldDriver:
         # MuJoCo's Python layer has no mj_copyData; a whole copy would hold the loop for 2 ms.
         mujoco.mj_setState(scene.model, copy, state, _STATE)
         mujoco.mj_forward(scene.model, copy)
-        return renderer.picture(copy, camera)
-
-    def _feed_camera(self, scene: Scene, size: FeedSize) -> Camera:
         width_px, height_px = FEED_SIZES_PX[size]
-        key = scene.task_name, size
-        if key not in self._feed_cameras:
-            self._feed_cameras[key] = Camera(
-                scene.model, width_px=width_px, height_px=height_px, quick=True
+        return self._feed_camera(scene).picture(
+            copy, camera, width_px=width_px, height_px=height_px
+        )
+
+    def _feed_camera(self, scene: Scene) -> Camera:
+        if scene.task_name not in self._feed_cameras:
+            self._feed_canvas = self._feed_canvas or Canvas()
+            width_px, height_px = FEED_SIZES_PX["full"]
+            self._feed_cameras[scene.task_name] = Camera(
+                self._feed_canvas,
+                scene.model,
+                width_px=width_px,
+                height_px=height_px,
+                quick=True,
             )
-        return self._feed_cameras[key]
+        return self._feed_cameras[scene.task_name]
 
     def close(self) -> None:
         """Free every renderer and environment; the feed's thread must have ended."""
         for camera in (*self._cameras.values(), *self._feed_cameras.values()):
             camera.close()
+        for canvas in (self._canvas, self._feed_canvas):
+            if canvas is not None:
+                canvas.close()
+        self._canvas = self._feed_canvas = None
         for scene in self._scenes.values():
             scene.close()
         self._feed_cameras.clear()

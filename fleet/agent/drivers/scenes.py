@@ -32,6 +32,8 @@ _THIN_ABOVE = 1500
 _THIN_CELL_M = 0.008
 # Loading large textures is most of the time it takes to make a renderer.
 _SMALL_TEXTURE_PX = 128
+# MetaWorld's scenes have 30 to 60 geoms.
+_MAX_GEOMS = 500
 
 
 def _thin_meshes(model: mujoco.MjModel) -> None:
@@ -73,21 +75,47 @@ def _small_textures(model: mujoco.MjModel) -> Iterator[None]:
         model.tex_width[:], model.tex_height[:], model.tex_data[:] = kept
 
 
-class Camera:
-    """Pictures of one size, for one thread at a time; close it before dropping it.
+class Canvas:
+    """An OpenGL context: for one thread at a time, and for every camera that thread draws with.
 
-    A renderer that is merely dropped leaves later ones drawing garbage, with no error.
+    Software rendering compiles its shaders again in each context, which takes 0.4 s of CPU and
+    holds the interpreter; a further camera in the same one takes 0.03 to 0.2 s.
     """
 
+    def __init__(self) -> None:
+        # Cameras have framebuffers of their own, so the context's size says nothing.
+        self._context = mujoco.GLContext(64, 64)
+
+    def make_current(self) -> None:
+        """Draw here from now on, in this thread."""
+        self._context.make_current()
+
+    def close(self) -> None:
+        """Free the context; its cameras must be closed."""
+        self._context.free()
+
+
+class Camera:
+    """Pictures of one scene on a canvas; close it before the canvas."""
+
     def __init__(
-        self, model: mujoco.MjModel, *, width_px: int, height_px: int, quick: bool = False
+        self,
+        canvas: Canvas,
+        model: mujoco.MjModel,
+        *,
+        width_px: int,
+        height_px: int,
+        quick: bool = False,
     ) -> None:
-        """Make one; it takes about 0.6 s of CPU, or 0.2 s with `quick`, at coarser textures."""
+        """Make one for pictures of at most this size; `quick` makes do with coarser textures."""
+        self._canvas, self._model = canvas, model
         model.vis.global_.offwidth, model.vis.global_.offheight = width_px, height_px
+        canvas.make_current()
         with _small_textures(model) if quick else nullcontext():
-            self._renderer = mujoco.Renderer(model, height_px, width_px)
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
         for flag in _OFF:
-            self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, flag)] = 0
+            self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = 0
         self._everything, self._without_arm = mujoco.MjvOption(), mujoco.MjvOption()
         self._everything.geomgroup[_ARM_GROUP] = 1
         self._without_arm.geomgroup[_ARM_GROUP] = 0
@@ -95,30 +123,30 @@ class Camera:
             # MetaWorld marks the goal with a green ball: a policy must not read it off the picture.
             option.sitegroup[:] = 0
 
-    def picture(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+    def picture(
+        self, data: mujoco.MjData, camera: str, *, width_px: int, height_px: int
+    ) -> np.ndarray:
         """Return uint8 (ih, iw, 3), upright. Raises KeyError for an unknown camera."""
         name, upside_down = CAMERAS[camera]
         option = self._without_arm if camera == "wrist" else self._everything
-        self._renderer.update_scene(data, name, option)
-        picture = self._renderer.render()
-        return np.ascontiguousarray(picture[::-1, ::-1]) if upside_down else picture
-
-    def make_current(self) -> None:
-        """Take this thread's place in OpenGL, so that another camera made here may leave it."""
-        self._renderer._gl_context.make_current()  # noqa: SLF001
+        view = mujoco.MjvCamera()
+        view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._model.camera(name).id
+        mujoco.mjv_updateScene(
+            self._model, data, option, None, view, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
+        )
+        self._canvas.make_current()
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        area = mujoco.MjrRect(0, 0, width_px, height_px)
+        mujoco.mjr_render(area, self._scene, self._context)
+        rows_up = np.empty((height_px, width_px, 3), np.uint8)
+        mujoco.mjr_readPixels(rows_up, None, area, self._context)
+        # OpenGL's first row is the lowest.
+        return np.ascontiguousarray(rows_up[:, ::-1] if upside_down else rows_up[::-1])
 
     def close(self) -> None:
-        """Free the OpenGL context and what is in it.
-
-        `Renderer.close` frees the context first and then deletes textures and lists by number, in
-        whatever context is current: another camera then draws garbage. So: ours, in order.
-        """
-        renderer = self._renderer
-        if renderer._gl_context is not None:  # noqa: SLF001
-            renderer._gl_context.make_current()  # noqa: SLF001
-            renderer._mjr_context.free()  # noqa: SLF001
-            renderer._gl_context.free()  # noqa: SLF001
-            renderer._mjr_context = renderer._gl_context = None  # noqa: SLF001
+        """Free what it put on the canvas: by number, in whatever context is current."""
+        self._canvas.make_current()
+        self._context.free()
 
 
 class Scene:
