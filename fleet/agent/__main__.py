@@ -36,7 +36,7 @@ def main() -> int:
     except BadConfig as error:
         print(f"fleet.agent: {error}", file=sys.stderr)
         return 2
-    come_first(realtime=config.realtime)
+    come_first()
     # Several agents and a learner share a machine; more threads would fight for its cores.
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -83,6 +83,7 @@ class Agent:
             scene_ready=self.feeds.ready.set,
             watched=lambda: bool(self.outbox.feed.frames),
             trials=Trials(self.trial_policies, planner, clock),
+            realtime=config.realtime,
         )
         self._assignment = statefile.read_state(self._assignment_file, m.Assignment)
         if self._assignment is not None:

@@ -22,7 +22,7 @@ from fleet.agent.drivers.base import Driver, Reading
 from fleet.agent.episodes import EpisodePlan, Planner
 from fleet.agent.loopstats import LoopMeter
 from fleet.agent.policies import ActivePolicy, PolicyKeeper
-from fleet.agent.priority import out_of_the_way
+from fleet.agent.priority import in_real_time, out_of_the_way
 from fleet.agent.recorder import EpisodeEnd, RecordedTick, Recorder
 from fleet.agent.safety import SafetyGate
 from fleet.agent.situation import PAUSE, Glimpse, Moment, Running, Situation
@@ -57,6 +57,7 @@ class Runtime:
         watched: Says whether people look; then images are taken between episodes too.
         trials: What the robot is ordered to evaluate; None on a robot that never is.
         make_uid: Names the next episode; drawn from a seed where runs are to repeat.
+        realtime: Schedule the loop's thread before everything else on the machine, if allowed.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Runtime:
         watched: Callable[[], bool] = lambda: False,
         trials: Trials | None = None,
         make_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
+        realtime: bool = False,
     ) -> None:
         self._robot = robot
         self._driver = driver
@@ -95,6 +97,7 @@ class Runtime:
         self._scene_ready = scene_ready
         self._watched = watched
         self._make_uid = make_uid
+        self._realtime = realtime
         self.gate = SafetyGate(driver.spec)
         self.meter = LoopMeter()
         self.situation = Situation(waiting="the agent starts")
@@ -160,6 +163,8 @@ class Runtime:
     def run(self) -> None:
         """Tick at the robot's rate until stopped."""
         failures = 0
+        if self._realtime:
+            in_real_time()
         # The collector would stop the loop for tens of milliseconds; it runs between episodes.
         gc.collect()
         gc.freeze()

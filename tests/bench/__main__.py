@@ -147,7 +147,7 @@ def keys(system: System, extent: Extent) -> list[Measure]:
     say(f"pressing {extent.presses} keys in Chromium")
     name, password = system.login("operator")
     # An operator's computer is not the robots': theirs must not keep the browser waiting.
-    come_first(realtime=False)
+    come_first()
     with StealWatch() as steal:
         latencies, lost = chromium.measure(
             system.url,
