@@ -70,8 +70,9 @@ def prepare(options: argparse.Namespace, env: dict[str, str]) -> None:
 
 # What nobody waits for starts when the robots are live, or after this long in any case.
 LIVE_WAIT_S = 60
-# Niceness of what is not in the way from a robot to a person. Agents put themselves first and
-# learners last (ADR 7).
+# Niceness of what carries stops and commands to the robots, and of what is not in the way from a
+# robot to a person. Agents put themselves first and learners last (ADR 7).
+CARRYING = -15
 YIELDING = 5
 
 
@@ -86,13 +87,13 @@ def kept_running(command: str) -> str:
     )
 
 
-def yielding(command: str) -> str:
-    """Return a shell line whose session yields to others, above all while all of them start.
+def weighed(command: str, niceness: int) -> str:
+    """Return a shell line whose session has a niceness; a negative one needs a privilege.
 
     Every supervised process has a session of its own, and Linux shares processor time between
     sessions first (autogroups, sched(7)): `nice` alone counts only inside one.
     """
-    return f"{{ echo {YIELDING} > /proc/self/autogroup; }} 2>/dev/null; {command}"
+    return f"{{ echo {niceness} > /proc/self/autogroup; }} 2>/dev/null; {command}"
 
 
 def live_mark(var: Path) -> Path:
@@ -142,8 +143,9 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
             f"{python} -m fleet.agent.teleop.scripted --operators-file {var}/operators.json "
             f"--server {server} --count {options.operators}"
         )
+    lines["web"] = weighed(lines["web"], CARRYING)
     for name in ("worker", "learner", "beat"):
-        lines[name] = yielding(after_live(lines[name], options.var))
+        lines[name] = weighed(after_live(lines[name], options.var), YIELDING)
     if "operators" in lines:
         lines["operators"] = after_live(lines["operators"], options.var)
     return lines

@@ -64,7 +64,14 @@ class Agent:
         )
         self.recorder = Recorder(self.spool)
         self.uploader = Uploader(self.spool, server=server, token=token)
-        self.link = Link(server=server, token=token, side=self, outbox=self.outbox, clock=clock)
+        self.link = Link(
+            server=server,
+            token=token,
+            side=self,
+            outbox=self.outbox,
+            clock=clock,
+            realtime=config.realtime,
+        )
         self.feeds = Feeds(driver, self.outbox, clock, glimpse=lambda: self.runtime.glimpse)
         progress = statefile.read_state(self._progress_file, Progress) or Progress()
         planner = Planner(progress, random.Random())

@@ -39,7 +39,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # Arguments of the driver.
     options: dict[str, Any] = {}
     log_level: str = "info"
-    # Ask for real-time scheduling of the control loop; its machine must have room for it.
+    # Ask for real-time scheduling of control loop and link; the machine must have room for them.
     realtime: bool = False
 
     def secret(self) -> str:
@@ -78,7 +78,7 @@ def parse(arguments: list[str]) -> AgentConfig:
         "--realtime",
         action="store_true",
         default=None,
-        help="ask for real-time scheduling of the control loop, where its machine has room",
+        help="ask for real-time scheduling of control loop and link, where the machine has room",
     )
     parser.add_argument("--log-level", help="debug, info, warning or error")
     flags = vars(parser.parse_args(arguments))

@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from fleet.agent.clock import Clock
 from fleet.agent.outbox import Outbox
+from fleet.agent.priority import in_real_time
 from fleet.agent.uploader import backoff_s
 from fleet.protocol import messages as m
 from fleet.protocol.codec import BadMessage, decode_to_robot, encode_link
@@ -91,16 +92,25 @@ class Link:
         token: The robot's bearer token.
         side: The agent.
         outbox: What to send.
+        realtime: Schedule the thread before everything else on the machine, if allowed.
     """
 
     def __init__(
-        self, *, server: str, token: str, side: Side, outbox: Outbox, clock: Clock
+        self,
+        *,
+        server: str,
+        token: str,
+        side: Side,
+        outbox: Outbox,
+        clock: Clock,
+        realtime: bool = False,
     ) -> None:
         self._url = "ws" + server.removeprefix("http") + "/ws/robot/"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._side = side
         self._outbox = outbox
         self._clock = clock
+        self._realtime = realtime
         self.timing = LinkClock()
         self.connected = False
         self._thread = threading.Thread(target=self._main, name="link", daemon=True)
@@ -123,6 +133,8 @@ class Link:
             self._thread.join(timeout_s)
 
     def _main(self) -> None:
+        if self._realtime:
+            in_real_time()
         asyncio.run(self._keep())
 
     async def _keep(self) -> None:

@@ -26,8 +26,9 @@ def come_first() -> None:
 def in_real_time() -> None:
     """Put this thread before everything that is not real-time; needs a privilege.
 
-    For the control loop's alone: it works a quarter of its time at most. Whatever builds scenes,
-    loads weights or encodes would starve the web process, which carries every stop.
+    For the control loop, which works a quarter of its time at most, and the link, on which a person
+    drives and stops. Whatever builds scenes, loads weights or encodes would starve the web process,
+    which carries every stop.
     """
     if hasattr(os, "SCHED_RR"):
         with contextlib.suppress(OSError):

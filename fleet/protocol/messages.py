@@ -321,11 +321,12 @@ ToRobot = Welcome | Assignment | PolicyAnnouncement | FeedRequest | _Command | R
 
 
 class Watch(Message, frozen=True, kw_only=True):
-    """Subscribe to robots' state; `telemetry` adds the fast state. Replaces the last Watch."""
+    """Subscribe to robots' state. Replaces the last Watch."""
 
     robots: Annotated[tuple[Name, ...], Meta(max_length=MAX_ROBOTS_PER_MESSAGE)] = ()
-    # True: every robot, also ones that join later; `robots` is then ignored.
+    # The state of every robot, also of ones that join later.
     every: bool = False
+    # Adds the fast state: of `robots`, or where none is named of every robot that is watched.
     telemetry: bool = False
     # Simulators' privileged state; refused to anyone but a scripted operator.
     privileged: bool = False

@@ -185,6 +185,6 @@ on("sop:link", ({ online }) => {
 });
 document.addEventListener("visibilitychange", () => feeds.later());
 
-link.open({ type: "Watch", every: true, telemetry: true });
+link.open({ type: "Watch", every: true, robots: [robot], telemetry: true });
 setInterval(show, 1000);
 setInterval(showFast, SHOW_MS);

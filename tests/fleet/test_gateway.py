@@ -37,6 +37,13 @@ def _newest(hub: Hub, robot: RobotPeer) -> int:
     return heartbeat.seq if heartbeat else 0
 
 
+def telemetry(tick: int) -> m.Telemetry:
+    return m.Telemetry(
+        seq=tick, t_wall_ns=0, mode=Mode.AUTONOMOUS, epoch=0, tick=tick,
+        state=(0.0, 1.0), action=(0.0, 0.0), policy_action=(0.0, 0.0), privileged=(9.0,),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("token", ["", "wrong", "arm-02"])
 async def test_a_robot_without_a_valid_token_is_turned_away(hub, opened, arm, token: str):
     await in_thread(make_robot, "arm-02", enabled=False)
@@ -265,27 +272,30 @@ async def test_telemetry_reaches_those_who_watch_it_without_what_is_privileged(
     await person.watch(telemetry=True)
     asked = await robot.until(m.FeedRequest)
     assert (asked.telemetry, asked.privileged) == (True, False)
-    await robot.send(
-        m.Telemetry(
-            seq=1, t_wall_ns=0, mode=Mode.AUTONOMOUS, epoch=0, tick=4,
-            state=(0.0, 1.0), action=(0.0, 0.0), policy_action=(0.0, 0.0), privileged=(9.0,),
-        )
-    )  # fmt: skip
+    await robot.send(telemetry(tick=4))
     relayed = await person.until(m.RobotTelemetry)
     assert relayed.telemetry.tick == 4
     assert relayed.telemetry.privileged == ()
+
+
+async def test_a_page_of_one_robot_takes_the_telemetry_of_no_other(hub: Hub, robot, opened, crew):
+    here, elsewhere = await opened(OperatorPeer(crew.viewer)), await opened(OperatorPeer(crew.lead))
+    # Both hear of the state of every robot.
+    await elsewhere.watch(robots=("arm-02",), telemetry=True)
+    await here.watch(robots=(robot.robot,), telemetry=True)
+    await robot.until(m.FeedRequest, lambda r: r.telemetry)
+    await robot.send(telemetry(tick=7))
+    assert (await here.until(m.RobotTelemetry)).telemetry.tick == 7
+    await elsewhere.watch(robots=(robot.robot,), telemetry=True)
+    await robot.send(telemetry(tick=8))
+    assert (await elsewhere.until(m.RobotTelemetry)).telemetry.tick == 8
 
 
 async def test_a_script_may_read_privileged_state(hub: Hub, robot, scripted):
     await scripted.watch(telemetry=True, privileged=True)
     asked = await robot.until(m.FeedRequest, lambda r: r.telemetry)
     assert asked.privileged
-    await robot.send(
-        m.Telemetry(
-            seq=1, t_wall_ns=0, mode=Mode.AUTONOMOUS, epoch=0, tick=4,
-            state=(0.0, 1.0), action=(0.0, 0.0), policy_action=(0.0, 0.0), privileged=(9.0,),
-        )
-    )  # fmt: skip
+    await robot.send(telemetry(tick=4))
     assert (await scripted.until(m.RobotTelemetry)).telemetry.privileged == (9.0,)
     await scripted.send(m.Watch())
     assert (await robot.until(m.FeedRequest)).telemetry is False

@@ -8,7 +8,7 @@ import msgspec
 from fleet.protocol import messages as m
 from fleet.services import events
 from fleet.services.live.feeds import Demands, Shot, Viewer, union
-from fleet.services.live.links import watches
+from fleet.services.live.links import watches_closely
 
 if TYPE_CHECKING:
     from fleet.services.live.hub import Hub
@@ -76,13 +76,10 @@ class FeedDesk:
                 wanted.setdefault(robot, []).append(request)
         for operator in self._hub.operators:
             watch = operator.watch
-            if not watch.telemetry:
-                continue
             request = m.FeedRequest(telemetry=True, privileged=watch.privileged)
             for robot in self._hub.states.names():
-                if not watches(watch, robot):
-                    continue
-                wanted.setdefault(robot, []).append(request)
+                if watches_closely(watch, robot):
+                    wanted.setdefault(robot, []).append(request)
         return wanted
 
     # ---- frames and telemetry ----------------------------------------------------------------
@@ -111,7 +108,7 @@ class FeedDesk:
         texts: dict[bool, str] = {}
         for link in self._hub.operators:
             watch = link.watch
-            if not watch.telemetry or not watches(watch, message.robot):
+            if not watches_closely(watch, message.robot):
                 continue
             if watch.privileged not in texts:
                 texts[watch.privileged] = _encode(message, privileged=watch.privileged)

@@ -66,3 +66,8 @@ class OperatorLink(Protocol):
 def watches(watch: m.Watch, robot: str) -> bool:
     """Say whether `watch` covers `robot`."""
     return watch.every or robot in watch.robots
+
+
+def watches_closely(watch: m.Watch, robot: str) -> bool:
+    """Say whether `watch` asks for the telemetry of `robot`."""
+    return watch.telemetry and (robot in watch.robots or (watch.every and not watch.robots))
