@@ -80,6 +80,11 @@ def test_an_artifact_holds_only_what_trained_and_acts_as_the_whole():
     assert torch.equal(again.act(seen)[0], learner.policy.act(seen)[0])
 
 
+def test_equal_weights_are_equal_bytes():
+    base, learner = trained(("head",))
+    assert len({save_policy(learner.policy, base=base) for _ in range(8)}) == 1
+
+
 def test_freezing_vision_makes_the_shipped_artifact_smaller():
     policy = build_policy(IMAGE)
     base = save_policy(policy)

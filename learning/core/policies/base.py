@@ -145,7 +145,15 @@ def save_policy(policy: Policy, *, base: bytes | None = None) -> bytes:
         }
         ref = BaseRef(sha256=sha256_of(base), size_bytes=len(base))
         metadata["base"] = msgspec.json.encode(ref).decode()
-    return save_tensors(tensors, metadata)
+    return _in_order(save_tensors(tensors, metadata))
+
+
+def _in_order(artifact: bytes) -> bytes:
+    """Sort the header, which safetensors writes in random order: equal weights have one hash."""
+    size = int.from_bytes(artifact[:8], "little")
+    header = msgspec.json.encode(msgspec.json.decode(artifact[8 : 8 + size]), order="deterministic")
+    header = header.ljust(-(-len(header) // 8) * 8)  # tensors are aligned to 8 bytes
+    return len(header).to_bytes(8, "little") + header + artifact[8 + size :]
 
 
 def base_of(artifact: bytes) -> BaseRef | None:
