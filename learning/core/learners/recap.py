@@ -32,7 +32,7 @@ from msgspec import Meta
 
 from fleet.protocol.control import ControlLabel
 from learning.core.learners.base import UpdateResult, register
-from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig
+from learning.core.learners.imitation import Imitation, ImitationConfig
 from learning.core.parallel import sum_of_ranks, whole_draw
 from learning.core.policies.base import Policy
 from learning.core.policies.prompt import with_indicator
@@ -43,8 +43,8 @@ from learning.core.types import Batch, Indicator, Observation
 _MOTION = 3
 
 
-class RecapConfig(HgDaggerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the learner; those of the optimiser are HG-DAgger's."""
+class RecapConfig(ImitationConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the learner."""
 
     # Share of samples whose indicator is left out, so that the unconditioned policy is learned too.
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.3
@@ -57,8 +57,8 @@ class RecapConfig(HgDaggerConfig, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 @register("recap")
-class Recap(HgDagger):
-    """Advantage-conditioned imitation. Optimiser, average and checkpoint are HG-DAgger's."""
+class Recap(Imitation):
+    """Advantage-conditioned imitation."""
 
     Config = RecapConfig
     uses_indicators = True
