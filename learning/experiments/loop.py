@@ -18,11 +18,9 @@ The operators are scripted and privileged (`fleet/agent/teleop/gate.py`): their 
 minutes robots were driven, not an estimate of a person's effort.
 """
 
-import contextlib
 import dataclasses
 import os
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -30,14 +28,15 @@ from typing import Any
 
 from fleet.protocol.simulation import FINAL_SEEDS, TASKS
 from learning.core.statistics import Score, pooled
-from learning.experiments.analysis import Sample, last_line, loop_result, markdown_table
+from learning.experiments.analysis import Sample, loop_result, markdown_table
+from learning.experiments.console import run_in_folder, say
 from learning.experiments.control import train_control
 from learning.experiments.figures import plot_loop
 from learning.experiments.preparation import prepare_system
 from learning.experiments.rollouts import Wording, evaluate
 from learning.experiments.settings import BadSettings, Settings, read_settings
-from learning.experiments.stages import Stages, open_experiment, write_json
-from learning.experiments.system import ROOT, System, running_system
+from learning.experiments.stages import Stages, write_json
+from learning.experiments.system import System, running_system
 
 SAMPLE_EVERY_S = 30.0
 # Versions on the way that are evaluated too: share of the online phase, trials a task.
@@ -45,11 +44,6 @@ CURVE_AT = (0.25, 0.5, 0.75)
 CURVE_TRIALS = 10
 # The questions about words need fewer trials: the differences are large.
 WORDS_TRIALS = 10
-
-
-def say(text: str) -> None:
-    """Tell what happens; the last line of standard output is the result alone."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 class Loop:
@@ -284,23 +278,12 @@ def main() -> int:
     except BadSettings as error:
         print(error, file=sys.stderr)
         return 2
-    root = Path(os.environ.get("OUT") or ROOT / "var" / "experiments")
-    folder = open_experiment(
-        root, "loop", dataclasses.asdict(settings), fresh=bool(os.environ.get("FRESH"))
+    return run_in_folder(
+        "loop",
+        dataclasses.asdict(settings),
+        lambda folder: Loop(settings, folder).run(),
+        report="table.md",
     )
-    say(f"loop in {folder}")
-    # SIGTERM ends like Ctrl-C: through every context manager, so that nothing is left running.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        result = Loop(settings, folder).run()
-    except KeyboardInterrupt:
-        say(f"interrupted; the same command goes on in {folder}")
-        return 130
-    say(f"outputs in {folder}")
-    with contextlib.suppress(OSError):
-        print((folder / "table.md").read_text())
-    print(last_line(result))
-    return 0
 
 
 if __name__ == "__main__":

@@ -23,14 +23,13 @@ import argparse
 import json
 import multiprocessing
 import os
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from learning.experiments.analysis import last_line
+from learning.experiments.console import say
 from learning.experiments.recap_report import RESET_S, plot, result_of, table
 from learning.experiments.recap_study import QUICK, RUNS, TASKS, Sizes, Study
 from learning.experiments.stages import open_experiment, write_json
@@ -45,11 +44,6 @@ CELLS: dict[str, tuple[str, float | None]] = {
 }
 # Filtered behaviour cloning of everything the positive run had at its end.
 FINAL_CLONES = ("bc_fastest", "bc_positive")
-
-
-def say(text: str) -> None:
-    """Tell what happens; the last line of standard output is the result alone."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 # A job: folder, sizes, seed, what to call, its arguments.

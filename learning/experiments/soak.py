@@ -16,12 +16,10 @@ first; `memory_growth`, the most that any process grew after its first hour, an 
 robot-hours as there are robots.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -32,12 +30,12 @@ from typing import Any
 from fleet.protocol.simulation import CONTROL_HZ
 from learning.core.comparisons import unpaired_difference
 from learning.core.statistics import Score
-from learning.experiments.analysis import last_line
+from learning.experiments.console import run_in_folder, say
 from learning.experiments.figures import plot_soak
-from learning.experiments.loop import progress_line, say
+from learning.experiments.loop import progress_line
 from learning.experiments.preparation import prepare_system
-from learning.experiments.stages import open_experiment, write_json
-from learning.experiments.system import ROOT, System, running_system
+from learning.experiments.stages import write_json
+from learning.experiments.system import System, running_system
 from learning.experiments.vitals import growth, look
 
 SAMPLE_EVERY_S = 15.0
@@ -241,23 +239,9 @@ def main(arguments: Sequence[str] = ()) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    root = Path(os.environ.get("OUT") or ROOT / "var" / "experiments")
-    folder = open_experiment(
-        root, "soak", dataclasses.asdict(settings), fresh=bool(os.environ.get("FRESH"))
+    return run_in_folder(
+        "soak", dataclasses.asdict(settings), lambda folder: Soak(settings, folder).run()
     )
-    say(f"soak in {folder}")
-    # SIGTERM ends like Ctrl-C: through every context manager, so that nothing is left running.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        result = Soak(settings, folder).run()
-    except KeyboardInterrupt:
-        say(f"interrupted; the same command goes on in {folder}")
-        return 130
-    say(f"outputs in {folder}")
-    with contextlib.suppress(OSError):
-        print((folder / "report.md").read_text())
-    print(last_line(result))
-    return 0
 
 
 if __name__ == "__main__":

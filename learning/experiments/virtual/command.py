@@ -10,21 +10,17 @@ Options, from the environment or as ARGS="--quick …":
 """
 
 import argparse
-import contextlib
 import dataclasses
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fleet.protocol.simulation import CONTROL_HZ
-from learning.experiments.analysis import last_line
-from learning.experiments.loop import say
+from learning.experiments.console import run_in_folder, say
 from learning.experiments.preparation import demonstrations, state_base
-from learning.experiments.stages import Stages, open_experiment, write_json
-from learning.experiments.system import ROOT
+from learning.experiments.stages import Stages, write_json
 from learning.experiments.virtual.rates import Rates
 from learning.experiments.virtual.runs import Run, evaluate_base, perform_all
 from learning.experiments.virtual.summary import Row
@@ -113,31 +109,23 @@ def run_command(
         parser.error(str(error))
     if asked.seeds:
         size = dataclasses.replace(size, seeds=asked.seeds)
-    root = Path(os.environ.get("OUT") or ROOT / "var" / "experiments")
     settings = {"clock": "virtual", "policy": "state", "quick": asked.quick}
     settings |= dataclasses.asdict(size)
-    folder = open_experiment(root, name, settings, fresh=bool(os.environ.get("FRESH")))
-    say(f"{name} in {folder}")
-    kept = root / "kept"
-    kept.mkdir(parents=True, exist_ok=True)
-    laboratory = Laboratory(folder, kept, Stages(folder), asked.processes)
-    # SIGTERM ends like Ctrl-C: through every context manager, so that nothing is left running.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        outcome = conduct(laboratory, size)
-    except KeyboardInterrupt:
-        say(f"interrupted; the same command goes on in {folder}")
-        return 130
-    result = {"experiment": name, "clock": "virtual", "policy": "state", "quick": asked.quick}
-    result |= {"seeds": size.seeds, **outcome.result}
-    (folder / "table.md").write_text(outcome.table)
-    (folder / "report.md").write_text(f"{outcome.table}\n{outcome.notes}")
-    write_json(folder / "result.json", {"result": result, "settings": settings, **outcome.details})
-    say(f"outputs in {folder}")
-    with contextlib.suppress(OSError):
-        print((folder / "report.md").read_text())
-    print(last_line(result))
-    return 0
+
+    def run(folder: Path) -> dict[str, Any]:
+        kept = folder.parent / "kept"
+        kept.mkdir(parents=True, exist_ok=True)
+        outcome = conduct(Laboratory(folder, kept, Stages(folder), asked.processes), size)
+        result = {"experiment": name, "clock": "virtual", "policy": "state", "quick": asked.quick}
+        result |= {"seeds": size.seeds, **outcome.result}
+        (folder / "table.md").write_text(outcome.table)
+        (folder / "report.md").write_text(f"{outcome.table}\n{outcome.notes}")
+        write_json(
+            folder / "result.json", {"result": result, "settings": settings, **outcome.details}
+        )
+        return result
+
+    return run_in_folder(name, settings, run)
 
 
 def rates_table(rates: Rates) -> str:
