@@ -58,7 +58,13 @@ def test_pages_ask_strangers_to_sign_in(client, cast, path):
     assert client.get(path).status_code == 403
 
 
-def test_an_empty_list_says_what_to_do(cast):
+def test_without_a_version_there_is_nothing_to_ask_for(cast):
+    text = signed_in(cast.lead).get("/evaluations/").content.decode()
+    assert "There is no version to evaluate" in text
+    assert "Start the evaluation" not in text
+
+
+def test_an_empty_list_says_what_to_do(cast, versions):
     assert "A lead asks for one" in signed_in(cast.viewer).get("/evaluations/").content.decode()
     assert "Choose a version" in signed_in(cast.lead).get("/evaluations/").content.decode()
 
