@@ -1,7 +1,8 @@
 """Measure this machine: `make bench`. A table, `var/bench.json`, and one line of JSON at the end.
 
 The whole system is started in a folder of its own and measured from outside: by a real browser,
-by operators whose connections are cut, by what its robots and its database say. About ten minutes.
+by operators whose connections are cut, by what its robots and its database say. About twenty
+minutes.
 `--only KEY,KEY` measures a part; the keys that were not measured are then null.
 """
 
@@ -24,7 +25,7 @@ from learning.experiments.analysis import quantile
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, System, SystemFailed, running_system
-from tests.bench import chromium, deadman, efficiency, fleet, kills
+from tests.bench import chromium, deadman, efficiency, fleet, kills, sampling
 from tests.bench.report import Measure, last_line, machine, table
 from tests.bench.steal import StealWatch
 
@@ -122,7 +123,7 @@ def cuts(system: System, extent: Extent) -> list[Measure]:
                 token=system.operator_token(SPARE),
                 robots=list(system.robots),
                 cuts=extent.cuts,
-                budget_s=240,
+                budget_s=480,
             )
         )
     calm = [ms for at_ns, ms in stops if steal.calm(np.array([at_ns]))[0]]
@@ -195,7 +196,7 @@ def killed(system: System, extent: Extent) -> list[Measure]:
             var=system.var,
             robots=list(system.robots),
             kills=extent.kills,
-            budget_s=400,
+            budget_s=600,
         )
     )
     ledger = system.ledger
@@ -279,6 +280,9 @@ def measure(
     if wanted("learner_efficiency"):
         say("rounds against a bare loop")
         part(efficiency.measure, var)
+    if wanted("sample_vs_lerobot"):
+        say("reading frames, LeRobot beside; its environment takes minutes to make, once")
+        part(sampling.measure, var / "demonstrations", ROOT / "var" / "lerobot")
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ from learning.experiments.analysis import quantile
 from tests.bench.report import Measure
 
 # Of each kind, in turn, so that a machine that slows down slows both.
-PAIRS = 4
-STEPS = 500
+PAIRS = 8
+STEPS = 300
 WARM_UP_STEPS = 60
 
 
