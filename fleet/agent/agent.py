@@ -91,6 +91,7 @@ class Agent:
             watched=lambda: bool(self.outbox.feed.frames),
             trials=Trials(self.trial_policies, planner, clock),
             realtime=config.realtime,
+            phase=config.phase,
         )
         self._assignment = statefile.read_state(self._assignment_file, m.Assignment)
         if self._assignment is not None:
@@ -153,7 +154,7 @@ class Agent:
 
     def heartbeat(self, seq: int) -> m.Heartbeat:
         """Return what the robot is now."""
-        keeper, situation = self.runtime.acting, self.runtime.situation
+        keeper, situation = self.runtime.acting.keeper, self.runtime.situation
         active = keeper.active
         mode, reason = self._mode()
         episodes, size_bytes = self.spool.depth

@@ -5,9 +5,10 @@ import importlib
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from fleet.agent.drivers.base import Driver
 from fleet.agent.spool import DEFAULT_LIMIT_BYTES
@@ -41,6 +42,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log_level: str = "info"
     # Ask for real-time scheduling of control loop and link; the machine must have room for them.
     realtime: bool = False
+    # Where in a control period ticks begin, so that simulated robots of one machine take turns.
+    phase: Annotated[float, Meta(ge=0, lt=1)] | None = None
 
     def secret(self) -> str:
         """Return the token. Raises BadConfig when there is none."""
@@ -79,6 +82,11 @@ def parse(arguments: list[str]) -> AgentConfig:
         action="store_true",
         default=None,
         help="ask for real-time scheduling of control loop and link, where the machine has room",
+    )
+    parser.add_argument(
+        "--phase",
+        type=float,
+        help="0 to 1: where in a control period ticks begin; robots of one machine take turns",
     )
     parser.add_argument("--log-level", help="debug, info, warning or error")
     flags = vars(parser.parse_args(arguments))

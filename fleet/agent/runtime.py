@@ -14,14 +14,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fleet.agent.acting import Acting
 from fleet.agent.arbiter import Arbiter
 from fleet.agent.clock import Clock
-from fleet.agent.controllers import ChunkController
 from fleet.agent.decisions import Decision, View
 from fleet.agent.drivers.base import Driver, Reading
 from fleet.agent.episodes import EpisodePlan, Planner
 from fleet.agent.loopstats import LoopMeter
-from fleet.agent.policies import ActivePolicy, PolicyKeeper
+from fleet.agent.policies import PolicyKeeper
 from fleet.agent.priority import in_real_time, out_of_the_way
 from fleet.agent.recorder import EpisodeEnd, RecordedTick, Recorder
 from fleet.agent.safety import SafetyGate
@@ -58,6 +58,8 @@ class Runtime:
         trials: What the robot is ordered to evaluate; None on a robot that never is.
         make_uid: Names the next episode; drawn from a seed where runs are to repeat.
         realtime: Schedule the loop's thread before everything else on the machine, if allowed.
+        phase: Where in a control period ticks begin, on the machine's monotonic clock, so that
+            robots of one machine take turns; None is wherever an episode happens to begin.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Runtime:
         trials: Trials | None = None,
         make_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
         realtime: bool = False,
+        phase: float | None = None,
     ) -> None:
         self._robot = robot
         self._driver = driver
@@ -87,8 +90,7 @@ class Runtime:
         self._planner = planner
         self._policies = policies
         self._trials = trials
-        # Whose version acts: the fleet's, or in a trial the ordered one.
-        self.acting = policies
+        self.acting = Acting(policies)
         self._recorder = recorder
         self._spool = spool
         self._tell = tell
@@ -98,6 +100,7 @@ class Runtime:
         self._watched = watched
         self._make_uid = make_uid
         self._realtime = realtime
+        self._phase = phase
         self.gate = SafetyGate(driver.spec)
         self.meter = LoopMeter()
         self.situation = Situation(waiting="the agent starts")
@@ -105,10 +108,6 @@ class Runtime:
         self.failed = False
         self._assignment: m.Assignment | None = None
         self._running: Running | None = None
-        self._controller: ChunkController | None = None
-        # The version the controller was made of.
-        self._acts: ActivePolicy | None = None
-        self._policy_turn = -1
         self._may_begin_ns = clock.monotonic_ns()
         self._has_scene = False
         self._telemetry_seq = 0
@@ -129,7 +128,7 @@ class Runtime:
     @property
     def evaluation(self) -> str:
         """The evaluation whose version acts now; empty in normal work."""
-        if self._trials is None or self.acting is self._policies:
+        if self._trials is None or not self.acting.on_trial:
             return ""
         return self._trials.evaluation
 
@@ -169,7 +168,7 @@ class Runtime:
         gc.collect()
         gc.freeze()
         gc.disable()
-        deadline_ns = self._clock.monotonic_ns()
+        deadline_ns = self._first_tick_ns()
         while not self._stopping.is_set():
             self._clock.sleep_until(deadline_ns)
             start_ns = self._clock.monotonic_ns()
@@ -185,7 +184,7 @@ class Runtime:
                     break
             end_ns = self._clock.monotonic_ns()
             if not on_time:
-                deadline_ns = end_ns
+                deadline_ns = self._first_tick_ns()
                 continue
             missed = max(0, (end_ns - deadline_ns) // self._period_ns - 1)
             self.meter.tick(
@@ -197,6 +196,13 @@ class Runtime:
         if not self.failed:
             # After a failure the process ends, and the driver's own threads are in what state?
             self._driver.close()
+
+    def _first_tick_ns(self) -> int:
+        """Return when ticks begin anew: now, or at this robot's place in the period."""
+        now_ns = self._clock.monotonic_ns()
+        if self._phase is None:
+            return now_ns
+        return now_ns + (int(self._phase * self._period_ns) - now_ns) % self._period_ns
 
     def _fail(self, error: Exception, failures: int) -> None:
         if failures == 1:
@@ -221,7 +227,7 @@ class Runtime:
 
     def _between(self) -> bool:
         """Swap policies, and begin the next episode when one is due; say whether one began."""
-        keeper, trial = self._policies, None
+        keeper, trial = None, None
         if self._trials is not None and not self._arbiter.driven:
             trial = self._trials.next()
             if trial is not None:
@@ -229,7 +235,7 @@ class Runtime:
             elif self._trials.wait():
                 self.situation = PAUSE
                 return False
-        self._swap(keeper)
+        self.acting.swap(keeper)
         waiting = self._why_wait()
         if waiting is not None:
             if waiting != self.situation.waiting:
@@ -239,18 +245,6 @@ class Runtime:
             self.situation = PAUSE
             return False
         return self._begin(trial)
-
-    def _swap(self, keeper: PolicyKeeper) -> None:
-        """Let `keeper`'s version act from the next episode on; the fleet's newest, if it is due."""
-        newer = keeper is self._policies and keeper.take()
-        active = keeper.active
-        if newer or keeper is not self.acting or (active and self._acts is not active):
-            self.acting = keeper
-            self._adopt_policy()
-
-    def _adopt_policy(self) -> None:
-        self._acts = active = self.acting.active
-        self._controller = None if active is None else ChunkController(active.policy)
 
     def _why_wait(self) -> str | None:
         if self._assignment is None:
@@ -271,7 +265,7 @@ class Runtime:
         plan = trial or self._planner.next(self._assignment, may_evaluate=not self._arbiter.driven)
         if plan is not None and not self._arbiter.begin_episode(uid, plan.purpose):
             # Somebody took the robot this moment: it trains, with the fleet's version.
-            self._swap(self._policies)
+            self.acting.swap()
             plan = self._planner.next(self._assignment, may_evaluate=False)
             if plan is not None:
                 self._arbiter.begin_episode(uid, plan.purpose)
@@ -285,11 +279,7 @@ class Runtime:
             gc.collect()
             self._driver.reset(plan.task, seed=plan.seed, held_out=plan.purpose == "eval")
         self.gate.rest()
-        if self._controller is None:
-            self._adopt_policy()
-        if self._controller is not None:
-            self._controller.reset()
-            self._controller.guide(evaluation=plan.purpose == "eval")
+        self.acting.begin(evaluation=plan.purpose == "eval")
         active = self.acting.active
         self._running = Running(
             uid,
@@ -345,13 +335,7 @@ class Runtime:
     def _episode_tick(self, running: Running) -> None:
         t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
         view = self._arbiter.begin_tick()
-        spec, plan, controller = self._driver.spec, running.plan, self._controller
-        if view.mode in (Mode.HOLDING, Mode.STOPPED):
-            controller = None
-        if controller is not None and view.policy_turn != self._policy_turn:
-            # The policy got the robot back: what it planned before is of another situation.
-            self._policy_turn = view.policy_turn
-            controller.reset()
+        spec, plan, controller = self._driver.spec, running.plan, self.acting.controller(view)
         images = running.ticks % spec.image_every == 0 or (
             controller is not None and controller.wants_image
         )
@@ -400,7 +384,6 @@ class Runtime:
         if decision.fault:
             self._end("abort", "robot")
             self.acting.roll_back(self._arbiter.reason)
-            self._adopt_policy()
 
     def _seen(self, reading: Reading, instruction: str) -> None:
         self._policies.last_seen = (reading, instruction)
@@ -467,7 +450,7 @@ class Runtime:
         )
         self.recent.append(_MARKS[outcome])
         if outcome != "abort":
-            self.acting.proved()
+            self.acting.keeper.proved()
         reset_s = self._assignment.reset_s if self._assignment else 1.0
         self._may_begin_ns = self._clock.monotonic_ns() + int(reset_s * 1e9)
         self.situation = PAUSE

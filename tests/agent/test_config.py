@@ -30,6 +30,7 @@ def test_flags_override_the_file(tmp_path):
     assert (config.server, config.robot) == ("https://fleet.example", "robot-1")
     assert config.realtime
     assert not parse(["--config", str(path)]).realtime
+    assert parse(["--config", str(path), "--phase", "0.25"]).phase == 0.25
 
 
 @pytest.mark.parametrize(

@@ -483,6 +483,17 @@ def test_ticks_keep_absolute_deadlines_and_overruns_are_counted_as_missed(robot)
     assert stats.jitter_p50_ms == 0
 
 
+@pytest.mark.parametrize("phase", [0.0, 0.25, 0.75])
+def test_robots_of_one_machine_tick_each_at_its_place_in_the_period(robot, phase):
+    robot.runtime._phase = phase
+    robot.clock.advance(0.0123)
+    began_ns: list[int] = []
+    robot.runtime._tell = lambda moment: began_ns.append(robot.clock.now_ns)
+    run_for(robot, 6)
+    period_ns = round(TICK_S * 1e9)
+    assert {at_ns % period_ns for at_ns in began_ns} == {round(phase * period_ns)}
+
+
 def test_a_loop_that_ends_closes_its_episode_and_its_driver(robot):
     run_for(robot, 10)
     manifest = robot.recorded()
