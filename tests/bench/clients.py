@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from fleet.protocol import messages as m
 from fleet.protocol.codec import decode_to_browser, encode_text, unpack_frame
+from fleet.protocol.control import Mode
 
 T = TypeVar("T", bound=m.Message)
 
@@ -64,6 +65,18 @@ class OperatorClient:
         if answer.lease is None:
             raise RuntimeError(f"{robot}: {answer.reason}")
         return answer.lease.epoch
+
+    async def go_on(self, robot: str) -> bool:
+        """Resume a robot that holds and that nobody has; say whether it acts by itself.
+
+        It may hold from an earlier run: what an operator left does not wake by a restart.
+        """
+        state = self.states.get(robot)
+        if state is None or state.heartbeat is None or state.lease is not None:
+            return False
+        if state.heartbeat.mode is Mode.HOLDING:
+            await self.send(m.ResumeRobot(robot=robot))
+        return state.heartbeat.mode is Mode.AUTONOMOUS
 
     def cut(self) -> None:
         """Cut the connection as a pulled cable does: no closing handshake, nothing flushed."""

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fleet.protocol import messages as m
-from fleet.protocol.control import Mode
 from tests.bench.clients import OperatorClient, open_operator, operator
 
 # Driven for this long before each cut: past the handover, with a full pipeline of commands.
@@ -106,12 +105,8 @@ async def _one(
         if not cut.aborted:
             await client.close()
     for _ in range(40):
-        state = observer.states.get(robot)
-        if state and state.heartbeat and state.heartbeat.mode is not Mode.HOLDING:
-            if state.lease is None and state.heartbeat.mode is Mode.AUTONOMOUS:
-                break
-        elif state and state.lease is None:
-            await observer.send(m.ResumeRobot(robot=robot))
+        if await observer.go_on(robot):
+            break
         await asyncio.sleep(0.25)
     return cut
 
@@ -125,6 +120,7 @@ async def _robot(
         number += 1
         cut = await _one(url, token, observer, robot, number)
         if cut is None:
+            await observer.go_on(robot)
             await asyncio.sleep(0.2)
         else:
             done.append(cut)

@@ -50,12 +50,19 @@ def _start(var: Path, server: str, robot: str) -> ForkServerProcess:
     return process
 
 
+async def _keep_going(client: OperatorClient, robot: str) -> None:
+    while True:
+        await client.go_on(robot)
+        await asyncio.sleep(0.5)
+
+
 async def _kill_one(
     client: OperatorClient, var: Path, server: str, robot: str, chance: random.Random
 ) -> str | None:
     """Start an agent, kill it in an episode; return that episode's uid, None when none began."""
     begun_ns = time.time_ns()
     process = await asyncio.to_thread(_start, var, server, robot)
+    going = asyncio.create_task(_keep_going(client, robot))
     try:
         ticks = chance.randint(3, 60)
         seen = await client.wait_for(
@@ -72,6 +79,7 @@ async def _kill_one(
     except TimeoutError:
         return None
     finally:
+        going.cancel()
         process.kill()
         await asyncio.to_thread(process.join)
 
