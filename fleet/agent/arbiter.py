@@ -6,7 +6,9 @@ from the control loop), so an answer never waits for a period. Nothing here bloc
 held for microseconds, and what must survive a restart is handed to `on_change`.
 """
 
+import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +23,9 @@ from fleet.protocol.spec import RobotSpec
 
 # Stops that were released; a repeat of one that was under way does not latch again.
 _RELEASED_STOPS_KEPT = 20
+# Commands of a lease whose time under way is remembered: about a second of them, so that a way that
+# has become longer is the usual one soon.
+_TOOK_KEPT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class _Command:
     action: np.ndarray
     arrived_ns: int
     age_on_arrival_ms: float
+    # How much longer it was under way than the quickest of the last ones.
+    late_ns: int
 
 
 class Arbiter:
@@ -61,6 +68,8 @@ class Arbiter:
         self.discarded_commands = 0
         self._seq = -1
         self._command: _Command | None = None
+        # Of the last commands: the robot's clock on arrival minus the sender's, milliseconds.
+        self._took_ms: deque[float] = deque(maxlen=_TOOK_KEPT)
         self._granted_ns = 0
         self._handed_back_ns: int | None = None
         self._heard_ns = clock.monotonic_ns()
@@ -181,9 +190,25 @@ class Arbiter:
         age_ns = self._clock.wall_ns() + clock_offset_ns - command.t_wall_ns
         if age_ns > control.COMMAND_TTL_S * 1e9:
             return f"the command is {age_ns / 1e6:.0f} ms old"
+        late_ns = self._late_ns(command, now_ns)
+        if late_ns > self._fresh_ns:
+            return f"the command was {late_ns / 1e6:.0f} ms longer under way than others"
         self._seq = command.seq
-        self._command = _Command(action, now_ns, max(0.0, age_ns / 1e6))
+        self._command = _Command(action, now_ns, max(0.0, age_ns / 1e6), late_ns)
         return None
+
+    def _late_ns(self, command: m.Teleop, now_ns: int) -> int:
+        """Return how much longer `command` was under way than the quickest of the last ones.
+
+        By the clock of whoever drives, or where that is not sent by the server's; neither need
+        agree with the robot's.
+        """
+        sent_ms = command.t_client_ms or command.t_wall_ns / 1e6
+        took_ms = now_ns / 1e6 - sent_ms
+        if not math.isfinite(took_ms):
+            return 0
+        self._took_ms.append(took_ms)
+        return int((took_ms - min(self._took_ms)) * 1e6)
 
     def _lease_granted(self, lease: control.Lease) -> str | None:
         if lease.epoch <= self._ended_epoch or control.fences(self._seen_epoch, lease.epoch):
@@ -205,6 +230,7 @@ class Arbiter:
             self._remember()
             return refusal
         self.holder, self._seq, self._command = lease, -1, None
+        self._took_ms.clear()
         self._granted_ns = self._clock.monotonic_ns()
         self._step(Event.LEASE_GRANTED, "")
         return None
@@ -358,7 +384,7 @@ class Arbiter:
     def _operator_decision(self, now_ns: int, epoch: int) -> Decision:
         handover = self.mode is Mode.HANDOVER
         command = self._command
-        if command is None or now_ns - command.arrived_ns > self._fresh_ns:
+        if command is None or now_ns - command.arrived_ns + command.late_ns > self._fresh_ns:
             label = ControlLabel.TRANSITION if handover else ControlLabel.NONE
             return Decision(
                 None, Controller.HOLD, label, self.mode, epoch, dead_man=command is not None

@@ -265,6 +265,7 @@ class Teleop(Message, frozen=True, kw_only=True):
     seq: Count
     action: Action
     t_wall_ns: int
+    # When it was sent, by the sender's own monotonic clock; 0 when that is not said.
     t_client_ms: float = 0.0
 
 
@@ -360,6 +361,7 @@ class Drive(Message, frozen=True, kw_only=True):
     epoch: Epoch
     seq: Count
     action: Action
+    # When it was sent, by the sender's own monotonic clock; 0 when that is not said.
     t_client_ms: float = 0.0
     # Age of the newest frame shown when this was sent; above STALE_VIDEO_S the server refuses.
     frame_age_ms: float = 0.0

@@ -40,7 +40,9 @@ class Desk:
     def drive(self, epoch: int = 1, *, seq: int | None = None, age_s: float = 0.0, **fields):
         self.seq = self.seq + 1 if seq is None else seq
         t_wall_ns = self.clock.wall_ns() - round(age_s * 1e9)
-        fields = {"action": (1.0, -1.0, -1.0), "t_client_ms": 7.5} | fields
+        # The sender's clock is another one than the robot's.
+        t_client_ms = 5e3 + self.clock.monotonic_ns() / 1e6 - 1e3 * age_s
+        fields = {"action": (1.0, -1.0, -1.0), "t_client_ms": t_client_ms} | fields
         return self.send(m.Teleop(epoch=epoch, seq=self.seq, t_wall_ns=t_wall_ns, **fields))
 
     def send(self, message, **arguments) -> m.Acknowledged:
@@ -173,6 +175,44 @@ def test_zero_motion_comes_within_a_quarter_second_whatever_the_phase(phase_s):
     assert (desk.clock.now_ns - sent_ns) / 1e9 - TICK_S <= 0.25
 
 
+@pytest.mark.parametrize("clock", ["client", "server"])
+def test_a_last_command_that_came_late_stops_the_robot_as_soon_as_one_in_time(clock):
+    desk = Desk()
+    desk.reach(Mode.TAKEOVER)
+    fields = {} if clock == "client" else {"t_client_ms": 0.0}
+    for _ in range(3):
+        desk.drive(age_s=0.02, **fields)
+        desk.tick()
+    sent_ns = desk.clock.now_ns
+    desk.clock.advance(0.12)
+    assert desk.drive(age_s=0.12, **fields).accepted
+    while desk.tick().action is not None:
+        pass
+    assert (desk.clock.now_ns - sent_ns) / 1e9 - TICK_S <= 0.25
+
+
+def test_a_command_under_way_much_longer_than_others_is_refused_until_that_is_usual():
+    desk = Desk()
+    desk.reach(Mode.TAKEOVER)
+    desk.drive(age_s=0.02)
+    desk.tick()
+    answers = [desk.drive(age_s=0.25) for _ in range(30)]
+    assert "longer under way than others" in answers[0].reason
+    assert not answers[10].accepted
+    assert answers[-1].accepted
+
+
+@pytest.mark.parametrize("t_client_ms", [float("nan"), float("inf"), -1e308, 1e308])
+def test_a_senders_clock_that_says_nothing_does_not_break_the_robot(t_client_ms):
+    desk = Desk()
+    desk.reach(Mode.TAKEOVER)
+    for _ in range(30):
+        desk.drive(t_client_ms=t_client_ms)
+        desk.tick()
+    assert desk.drive(t_client_ms=t_client_ms).accepted
+    assert desk.drive(t_client_ms=t_client_ms).seq == desk.seq
+
+
 def test_the_dead_man_stays_in_takeover_and_a_command_ends_it():
     desk = Desk()
     desk.reach(Mode.TAKEOVER)
@@ -187,7 +227,7 @@ def test_the_dead_man_stays_in_takeover_and_a_command_ends_it():
 def test_an_answer_repeats_the_clients_time_the_seq_and_the_epoch():
     desk = Desk()
     desk.grant(epoch=3)
-    answer = desk.drive(3, seq=11)
+    answer = desk.drive(3, seq=11, t_client_ms=7.5)
     assert (answer.command, answer.seq, answer.epoch, answer.t_client_ms) == ("Teleop", 11, 3, 7.5)
 
 

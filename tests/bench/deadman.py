@@ -64,7 +64,13 @@ async def _drive(client: OperatorClient, robot: str, epoch: int, sign: float) ->
         seq += 1
         sent_ns = time.time_ns()
         await client.send(
-            m.Drive(robot=robot, epoch=epoch, seq=seq, action=(sign * SPEED, 0.0, 0.0, 0.0))
+            m.Drive(
+                robot=robot,
+                epoch=epoch,
+                seq=seq,
+                action=(sign * SPEED, 0.0, 0.0, 0.0),
+                t_client_ms=1e3 * time.monotonic(),
+            )
         )
         await asyncio.sleep(PERIOD_S)
     return sent_ns
