@@ -46,7 +46,7 @@ def environment(home: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         wheels = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
-        for packages in (["torch==2.7.1+cpu", "torchvision==0.22.1+cpu"], [LEROBOT]):
+        for packages in (["torch==2.7.1", "torchvision==0.22.1"], [LEROBOT]):
             subprocess.run(
                 [*pip, *wheels, *packages], check=True, timeout=INSTALL_S, stdout=sys.stderr
             )
