@@ -325,8 +325,7 @@ class Watch(Message, frozen=True, kw_only=True):
     """Subscribe to robots' state. Replaces the last Watch."""
 
     robots: Annotated[tuple[Name, ...], Meta(max_length=MAX_ROBOTS_PER_MESSAGE)] = ()
-    # The state of every robot, also of ones that join later.
-    every: bool = False
+    every: bool = False  # the state of every robot, also of ones that join later
     # Adds the fast state: of `robots`, or where none is named of every robot that is watched.
     telemetry: bool = False
     # Simulators' privileged state; refused to anyone but a scripted operator.
@@ -361,7 +360,6 @@ class Drive(Message, frozen=True, kw_only=True):
     epoch: Epoch
     seq: Count
     action: Action
-    # When it was sent, by the sender's own monotonic clock; 0 when that is not said.
     t_client_ms: float = 0.0
     # Age of the newest frame shown when this was sent; above STALE_VIDEO_S the server refuses.
     frame_age_ms: float = 0.0

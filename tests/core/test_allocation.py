@@ -2,7 +2,8 @@ import subprocess
 import sys
 
 # In a process of its own: the setting is for good. Blocks above glibc's default threshold are
-# mapped anew each time, which costs a page fault for every 4 KiB, unless they are kept.
+# mapped anew each time, which costs a page fault for every page (4 KiB, or 2 MiB where the kernel
+# chooses so), unless they are kept.
 FAULTS = """
 import resource
 from learning.core.allocation import keep_freed_memory
@@ -24,5 +25,5 @@ def test_what_a_step_freed_is_used_again_without_asking_the_kernel():
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, timeout=60
     )
     before, kept = (int(word) for word in done.stdout.split())
-    assert before > 1000
+    assert before > 100
     assert kept < before / 10
