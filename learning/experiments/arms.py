@@ -40,6 +40,11 @@ from learning.experiments.virtual.summary import (
 
 ONLINE_OF = {"hg_dagger": "sop_hg_dagger", "recap": "sop_recap"}
 EXPERIENCE_SEED = 80
+# Of each learner: those of a fresh installation but for the longer mean of the weights.
+OPTIONS: dict[str, Mapping[str, Any]] = {
+    "hg_dagger": {"ema_decay": 0.99, "autonomous_successes": True},
+    "recap": {"ema_decay": 0.99},
+}
 KEYS = ("pretrained", "hg_dagger", "recap", "sop_hg_dagger", "sop_recap")
 ARMS = ("hg_dagger", "sop_hg_dagger", "recap", "sop_recap")
 
@@ -85,12 +90,14 @@ def known(learner: str) -> bool:
 def runs_of(arm: str, size: Size, base: str, shown: str, experience: str = "") -> dict[str, Run]:
     """Return the runs of one arm by name; RECAP's need judged `experience`."""
     online = arm.startswith("sop_")
+    algorithm = arm.removeprefix("sop_")
     run = Run(
         base=base,
         demonstrations=shown,
         experience=experience,
         value_steps=size.value_steps,
-        algorithm=arm.removeprefix("sop_"),
+        algorithm=algorithm,
+        options=OPTIONS[algorithm],
         robots=size.robots,
         operators=size.operators,
         minutes=size.minutes,

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from fleet.protocol.simulation import TASKS
+from learning.core.learners.base import build_learner
+from learning.core.policies.base import PolicyConfig, build_policy
 from learning.experiments import arms, pretraining, sampler, scaling
 from learning.experiments.analysis import last_line
 from learning.experiments.virtual import summary
@@ -84,6 +86,13 @@ def test_arms_differ_in_nothing_but_the_algorithm_and_whether_it_learns_while_ro
     for field in ("base", "demonstrations", "robots", "operators", "minutes", "human_minutes",
                   "updates", "seed", "trials", "sampler", "options"):  # fmt: skip
         assert getattr(offline, field) == getattr(online, field)
+
+
+@pytest.mark.parametrize("arm", arms.ARMS)
+def test_every_arm_asks_for_options_that_its_learner_has(arm):
+    (run,) = arms.runs_of(arm, arms.QUICK, "base", "shown").values()
+    policy = build_policy(PolicyConfig(kind="state", state_dim=4, action_dim=4))
+    assert build_learner(run.algorithm, policy, run.options).config.ema_decay == 0.99
 
 
 def test_arms_end_in_the_keys_that_were_promised(conduct, monkeypatch):
