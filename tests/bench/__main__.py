@@ -121,6 +121,8 @@ def cuts(system: System, extent: Extent) -> list[Measure]:
             deadman.measure(
                 system.url,
                 token=system.operator_token(SPARE),
+                ledger=system.ledger,
+                store=system.var / "store",
                 robots=list(system.robots),
                 cuts=extent.cuts,
                 budget_s=480,
@@ -135,9 +137,10 @@ def cuts(system: System, extent: Extent) -> list[Measure]:
             "ms",
             "<= 250",
             stops_ms,
-            "last command to the first control tick with zero motion, on the robot; half of the "
-            f"connections aborted, half gone silent; {lost} cuts without a measurement; the host "
-            f"took {steal.share:.1%} of the cores' time, and while it took none the longest was "
+            "last command to the end of the first control tick with zero motion, as the robot "
+            f"recorded it; half of the connections aborted, half gone silent; {lost} cuts without "
+            f"a measurement; the host took {steal.share:.1%} of the cores' time, and while it took "
+            "none the longest was "
             f"{max(calm, default=float('nan')):.0f} ms (n={len(calm)})",
         )
     ]
@@ -150,7 +153,7 @@ def keys(system: System, extent: Extent) -> list[Measure]:
     # An operator's computer is not the robots': theirs must not keep the browser waiting.
     come_first()
     with StealWatch() as steal:
-        latencies, lost = chromium.measure(
+        presses, lost = chromium.measure(
             system.url,
             name=name,
             password=password,
@@ -158,6 +161,8 @@ def keys(system: System, extent: Extent) -> list[Measure]:
             presses=extent.presses,
             budget_s=180,
         )
+    latencies = [press.total_ms for press in presses]
+    reasons = ", ".join(f"{reason} ({n})" for reason, n in lost.most_common()) or "none"
     return [
         Measure(
             "command_p95_ms",
@@ -166,7 +171,10 @@ def keys(system: System, extent: Extent) -> list[Measure]:
             "<= 50",
             latencies,
             "key down in Chromium on the robot page to the command accepted by the robot's "
-            f"arbiter, browser and robots on the same cores; {lost} presses without a measurement; "
+            "arbiter, browser and robots on the same cores; until the page sent it p95 "
+            f"{quantile([press.sent_ms for press in presses], 0.95):.0f} ms, from there "
+            f"{quantile([press.total_ms - press.sent_ms for press in presses], 0.95):.0f} ms; "
+            f"presses without a measurement: {reasons}; "
             f"the host took {steal.share:.1%} of the cores' time",
         )
     ]

@@ -6,7 +6,10 @@ page is not changed: its WebSocket is listened to.
 """
 
 import random
+import re
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -27,8 +30,8 @@ LISTEN = """
         if (typeof event.data !== "string") return;
         const message = JSON.parse(event.data);
         if (message.type !== "CommandAnswer" || message.answer.command !== "Teleop") return;
-        const { seq, epoch, accepted, t_wall_ns } = message.answer;
-        log.answers[`${epoch}/${seq}`] = { accepted, robotMs: t_wall_ns / 1e6 };
+        const { seq, epoch, accepted, reason, t_wall_ns } = message.answer;
+        log.answers[`${epoch}/${seq}`] = { accepted, reason, robotMs: t_wall_ns / 1e6 };
       });
     }
     send(data) {
@@ -45,7 +48,7 @@ LISTEN = """
 })();
 """
 
-# What the last key press led to: milliseconds to the robot, null while unanswered, or a refusal.
+# What the last key press led to: how long it took, null while unanswered, or a refusal.
 OUTCOME = """
 () => {
   const log = window.benchLog;
@@ -55,9 +58,25 @@ OUTCOME = """
   if (!answer) return null;
   // timeOrigin may have drifted from the wall clock since the page was loaded.
   const drift = Date.now() - (performance.timeOrigin + performance.now());
-  return { accepted: answer.accepted, ms: answer.robotMs - (down + drift), sentMs: sent.ms - down };
+  return {
+    refusal: answer.accepted ? "" : answer.reason,
+    totalMs: answer.robotMs - (down + drift),
+    sentMs: sent.ms - down,
+  };
 }
 """
+
+
+# Whether the page sent a command for the last key press at all.
+SENT = "() => window.benchLog.sent.some((one) => one.ms >= window.benchLog.keys.at(-1))"
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """One key press whose command the robot accepted, in milliseconds since the key went down."""
+
+    sent_ms: float
+    total_ms: float
 
 
 def _sign_in(page: Page, url: str, name: str, password: str) -> None:
@@ -82,16 +101,16 @@ def _take_over(page: Page, until: float) -> bool:
 
 def measure(
     url: str, *, name: str, password: str, robot: str, presses: int, budget_s: float
-) -> tuple[list[float], int]:
+) -> tuple[list[Press], Counter[str]]:
     """Drive `robot` from its page.
 
     Returns:
-        Milliseconds from each key press to its command's acceptance, and how many presses count
-        for nothing: refused, or not answered within a second.
+        The presses whose commands were accepted; and how many others count for nothing, by why:
+        the refusal, or within a second not sent or not answered.
     """
     until = time.monotonic() + budget_s
-    found: list[float] = []
-    lost = 0
+    found: list[Press] = []
+    lost: Counter[str] = Counter()
     chance = random.Random(0)
     with sync_playwright() as playwright:
         executable = CHROMIUM if Path(CHROMIUM).exists() else None
@@ -105,7 +124,7 @@ def measure(
             page.bring_to_front()
             page.wait_for_selector("[data-cockpit]")
             if not _take_over(page, until):
-                return [], 0
+                return [], lost
             number = 0
             while len(found) < presses and time.monotonic() < until:
                 if not page.locator("[data-cockpit].mine").count() and not _take_over(page, until):
@@ -115,12 +134,12 @@ def measure(
                 page.keyboard.down(key)
                 try:
                     outcome = page.wait_for_function(OUTCOME, timeout=1000).json_value()
-                    if outcome["accepted"]:
-                        found.append(outcome["ms"])
+                    if outcome["refusal"]:
+                        lost[re.sub(r"\d+", "…", outcome["refusal"])] += 1
                     else:
-                        lost += 1
+                        found.append(Press(outcome["sentMs"], outcome["totalMs"]))
                 except PlaywrightTimeout:
-                    lost += 1
+                    lost["not answered" if page.evaluate(SENT) else "not sent"] += 1
                 page.keyboard.up(key)
                 # Not in step with the robot's 50 ms period, which would favour one phase of it.
                 page.wait_for_timeout(chance.uniform(80, 200))

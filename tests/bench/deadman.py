@@ -2,16 +2,22 @@
 
 Every cut is one of two kinds, in turn: the socket is aborted without a closing handshake, or the
 operator goes silent with the socket open (what a frozen laptop or a dead radio look like, and the
-dead-man's own case). Motion is what the robot reports of its applied action at each tick, on its
-own clock, which is this machine's.
+dead-man's own case). Motion is what the robot recorded of its applied action at each tick, on its
+own clock, which is this machine's. Telemetry alone would not do: it leaves ticks out when somebody
+reads slowly, and the first one without motion may be among them.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
 
 from fleet.protocol import messages as m
+from fleet.protocol.episode import open_part
+from learning.experiments.ledger import Ledger
 from tests.bench.clients import OperatorClient, open_operator, operator
 
 # Driven for this long before each cut: past the handover, with a full pipeline of commands.
@@ -19,6 +25,8 @@ DRIVE_S = 0.6
 PERIOD_S = 0.05
 # Full speed in one direction, back in the next: the arm stays inside its workspace.
 SPEED = 0.5
+# An episode under way at the last cut is over after its timeout, and uploaded soon after.
+EPISODES_S = 120.0
 
 
 @dataclass(slots=True)
@@ -27,32 +35,72 @@ class Cut:
 
     robot: str
     aborted: bool
-    last_command_ns: int = 0
-    still_ns: int | None = None
-    moved: bool = False
     episode: str = ""
+    epoch: int = 0
+    last_command_ns: int = 0
+    # When each tick was over, by its number in the episode, for those that were seen.
+    over_ns: dict[int, int] = field(default_factory=dict)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
     def see(self, telemetry: m.Telemetry) -> None:
-        """Take one tick in: the last moment with motion, and the first without after it."""
-        motion = max(abs(x) for x in telemetry.action[:3])
+        """Take one tick in, until one without motion."""
         if not self.last_command_ns:
-            self.moved = self.moved or motion > 0
-            self.episode = telemetry.episode
-        elif telemetry.episode != self.episode:
+            self.episode = telemetry.episode.replace("-", "")
+        if telemetry.episode.replace("-", "") != self.episode:
             # The episode ended in these milliseconds, and with it the motion; a scene that is
             # being reset reports no ticks.
             self.waiting.set()
-        elif telemetry.t_wall_ns >= self.last_command_ns and motion == 0.0:
-            self.still_ns = self.still_ns or telemetry.t_wall_ns
+            return
+        # Telemetry is sent at the end of a tick and counts those that are over.
+        self.over_ns[telemetry.tick - 1] = telemetry.t_wall_ns
+        if self.last_command_ns and not any(telemetry.action[:3]):
             self.waiting.set()
 
-    @property
-    def stop_ms(self) -> float | None:
-        """Milliseconds from the last command to the first tick without motion."""
-        if self.still_ns is None or not self.moved:
+    def stop_ms(self, ticks: "Ticks") -> float | None:
+        """Return milliseconds from the last command to the end of the first tick without motion.
+
+        A tick that nobody saw took as long as the longest one seen. None when the robot never
+        moved by these commands, or its episode ended before it stood.
+        """
+        moving = (np.abs(ticks.action[:, :3]) > 0).any(axis=1)  # (n,)
+        driven = moving & (ticks.epoch == self.epoch)
+        still = np.flatnonzero(~moving & (ticks.t_wall_ns >= self.last_command_ns))
+        if not driven.any() or not still.size:
             return None
-        return (self.still_ns - self.last_command_ns) / 1e6
+        began_ns = dict(zip(ticks.step.tolist(), ticks.t_wall_ns.tolist(), strict=True))
+        took_ns = [over - began_ns[tick] for tick, over in self.over_ns.items() if tick in began_ns]
+        tick = int(ticks.step[still[0]])
+        over_ns = self.over_ns.get(tick, began_ns[tick] + max(took_ns, default=0))
+        return (over_ns - self.last_command_ns) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """The recorded control ticks of one episode."""
+
+    step: np.ndarray  # int (n,)
+    t_wall_ns: np.ndarray  # int (n,), when each began
+    action: np.ndarray  # float (n, a), applied
+    epoch: np.ndarray  # int (n,)
+
+
+def recorded(ledger: Ledger, store: Path, uids: set[str]) -> dict[str, Ticks]:
+    """Return the ticks of those episodes that have arrived, by uid (32 hexadecimal digits)."""
+    objects = {path.name: path for path in store.rglob("*") if path.is_file()}
+    parts: dict[str, list[tuple[np.ndarray, ...]]] = {}
+    for uid, sha256 in ledger.rows(
+        "SELECT e.uid, p.sha256 FROM learning_episode e"
+        " JOIN learning_episodepart p ON p.episode_id = e.id"
+        " WHERE e.state = 'closed' ORDER BY e.id, p.\"index\""
+    ):
+        if uid in uids:
+            part = open_part(str(objects[sha256]))
+            columns = ("step", "t_wall_ns", "action", "lease_epoch")
+            parts.setdefault(uid, []).append(tuple(part.array(name) for name in columns))
+    return {
+        uid: Ticks(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        for uid, found in parts.items()
+    }
 
 
 async def _drive(client: OperatorClient, robot: str, epoch: int, sign: float) -> int:
@@ -93,12 +141,12 @@ async def _one(
     client = await open_operator(url, token)
     try:
         try:
-            epoch = await client.take_over(robot)
+            cut.epoch = await client.take_over(robot)
         except (RuntimeError, TimeoutError):
             return None
         observer.listeners.append(see)
         try:
-            last_ns = await _drive(client, robot, epoch, 1.0 if number % 4 < 2 else -1.0)
+            last_ns = await _drive(client, robot, cut.epoch, 1.0 if number % 4 < 2 else -1.0)
             if cut.aborted:
                 client.cut()
             cut.last_command_ns = last_ns
@@ -134,14 +182,21 @@ async def _robot(
 
 
 async def measure(
-    url: str, *, token: str, robots: Sequence[str], cuts: int, budget_s: float
+    url: str,
+    *,
+    token: str,
+    ledger: Ledger,
+    store: Path,
+    robots: Sequence[str],
+    cuts: int,
+    budget_s: float,
 ) -> tuple[list[tuple[int, float]], int]:
     """Cut `cuts` connections, all robots at once.
 
     Returns:
         When the last command of each cut was sent, on the wall clock in nanoseconds, and the
         milliseconds from there to zero motion; and how many cuts count for nothing: the robot
-        never moved, its episode ended first, or no tick without motion was seen in five seconds.
+        never moved, or its episode ended first or never arrived.
     """
     until = time.monotonic() + budget_s
     each = -(-cuts // len(robots))
@@ -151,5 +206,15 @@ async def measure(
             *(_robot(url, token, observer, robot, each, until) for robot in robots)
         )
     every = [cut for part in results for cut in part]
-    stops = [(cut.last_command_ns, stop) for cut in every if (stop := cut.stop_ms) is not None]
+    wanted = {cut.episode for cut in every if cut.episode}
+    until = time.monotonic() + EPISODES_S
+    episodes = recorded(ledger, store, wanted)
+    while len(episodes) < len(wanted) and time.monotonic() < until:
+        await asyncio.sleep(2)
+        episodes = recorded(ledger, store, wanted)
+    stops = [
+        (cut.last_command_ns, stop)
+        for cut in every
+        if cut.episode in episodes and (stop := cut.stop_ms(episodes[cut.episode])) is not None
+    ]
     return stops, len(every) - len(stops)
