@@ -42,7 +42,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log_level: str = "info"
     # Ask for real-time scheduling of control loop and link; the machine must have room for them.
     realtime: bool = False
-    # Where in a control period ticks begin, so that simulated robots of one machine take turns.
+    # Where between two pictures an episode begins, so that robots of one machine take turns.
     phase: Annotated[float, Meta(ge=0, lt=1)] | None = None
 
     def secret(self) -> str:
@@ -86,7 +86,7 @@ def parse(arguments: list[str]) -> AgentConfig:
     parser.add_argument(
         "--phase",
         type=float,
-        help="0 to 1: where in a control period ticks begin; robots of one machine take turns",
+        help="0 to 1: where between two pictures episodes begin; robots of one machine take turns",
     )
     parser.add_argument("--log-level", help="debug, info, warning or error")
     flags = vars(parser.parse_args(arguments))

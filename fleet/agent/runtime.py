@@ -58,8 +58,8 @@ class Runtime:
         trials: What the robot is ordered to evaluate; None on a robot that never is.
         make_uid: Names the next episode; drawn from a seed where runs are to repeat.
         realtime: Schedule the loop's thread before everything else on the machine, if allowed.
-        phase: Where in a control period ticks begin, on the machine's monotonic clock, so that
-            robots of one machine take turns; None is wherever an episode happens to begin.
+        phase: Where between two pictures an episode begins, on the machine's monotonic clock, so
+            that robots of one machine take turns with what costs most; None is anywhere.
     """
 
     def __init__(
@@ -198,11 +198,12 @@ class Runtime:
             self._driver.close()
 
     def _first_tick_ns(self) -> int:
-        """Return when ticks begin anew: now, or at this robot's place in the period."""
+        """Return when ticks begin anew: now, or at this robot's place among the pictures."""
         now_ns = self._clock.monotonic_ns()
         if self._phase is None:
             return now_ns
-        return now_ns + (int(self._phase * self._period_ns) - now_ns) % self._period_ns
+        picture_ns = self._period_ns * self._driver.spec.image_every
+        return now_ns + (int(self._phase * picture_ns) - now_ns) % picture_ns
 
     def _fail(self, error: Exception, failures: int) -> None:
         if failures == 1:

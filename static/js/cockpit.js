@@ -110,6 +110,8 @@ function show() {
   for (const outcome of page.querySelectorAll("[data-outcome]")) {
     outcome.disabled = !may || evaluation || !state.heartbeat?.episode || (kind !== "human" && kind !== "autonomous" && kind !== "holding");
   }
+  draw($("timeline"), line, Math.max(Number(page.dataset.timeoutTicks), line.spans.at(-1)?.end ?? 0));
+  write($("timeline-words"), describe(line));
 }
 
 /** What changes many times a second. */
@@ -134,8 +136,6 @@ function showFast() {
   const { state: values, action } = telemetry;
   spec.state_names.slice(0, 4).forEach((name, i) => write($(`value='${name}'`), values[i].toFixed(3)));
   write($("applied"), action.map((v) => v.toFixed(2)).join("  "));
-  draw($("timeline"), line, Math.max(Number(page.dataset.timeoutTicks), line.spans.at(-1)?.end ?? 0));
-  write($("timeline-words"), describe(line));
 }
 
 const on = (name, then) => document.body.addEventListener(name, (event) => then(event.detail));

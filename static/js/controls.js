@@ -105,7 +105,8 @@ export class Controls {
     const messages = this.driver.step(performance.now(), { attentive, frameAgeMs: this.frameAgeMs() });
     for (const message of messages) this.send(message);
     for (const [key, button] of this.buttons) {
-      button.setAttribute("aria-pressed", String(this.driver.keys.has(key)));
+      const pressed = String(this.driver.keys.has(key));
+      if (button.ariaPressed !== pressed) button.ariaPressed = pressed;
     }
   }
 }

@@ -17,6 +17,9 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 CHROMIUM = "/usr/bin/chromium"
 KEYS = ("w", "s", "a", "d")
+# How often the outcome is looked for. By default it would be once an animation frame, which makes
+# the page draw sixty times a second.
+LOOK_MS = 50
 
 LISTEN = """
 (() => {
@@ -133,7 +136,9 @@ def measure(
                 number += 1
                 page.keyboard.down(key)
                 try:
-                    outcome = page.wait_for_function(OUTCOME, timeout=1000).json_value()
+                    outcome = page.wait_for_function(
+                        OUTCOME, timeout=1000, polling=LOOK_MS
+                    ).json_value()
                     if outcome["refusal"]:
                         lost[re.sub(r"\d+", "…", outcome["refusal"])] += 1
                     else:
