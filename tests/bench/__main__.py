@@ -89,9 +89,8 @@ def at_work(system: System, extent: Extent) -> list[Measure]:
             f"{quantile(window.busy_p50_ms, 0.5):.1f} ms of 50; "
             f"{len(window.frame_ages_ms)} frames, age p95 "
             f"{quantile(window.frame_ages_ms, 0.95):.0f} ms; "
-            f"learner {quantile(rates, 0.5):.1f} updates/s beside it; the host took "
-            f"{steal.share:.1%} of the cores' time, and while it took none p99 was "
-            f"{quantile(calm, 0.99):.1f} ms (n={len(calm)})",
+            f"learner {quantile(rates, 0.5):.1f} updates/s beside it; {steal}; while it took none "
+            f"p99 was {quantile(calm, 0.99):.1f} ms (n={len(calm)})",
         ),
         Measure(
             "episode_to_gradient_p50_s",
@@ -139,8 +138,7 @@ def cuts(system: System, extent: Extent) -> list[Measure]:
             stops_ms,
             "last command to the end of the first control tick with zero motion, as the robot "
             f"recorded it; half of the connections aborted, half gone silent; {lost} cuts without "
-            f"a measurement; the host took {steal.share:.1%} of the cores' time, and while it took "
-            "none the longest was "
+            f"a measurement; {steal}; while it took none the longest was "
             f"{max(calm, default=float('nan')):.0f} ms (n={len(calm)})",
         )
     ]
@@ -174,8 +172,7 @@ def keys(system: System, extent: Extent) -> list[Measure]:
             "arbiter, browser and robots on the same cores; until the page sent it p95 "
             f"{quantile([press.sent_ms for press in presses], 0.95):.0f} ms, from there "
             f"{quantile([press.total_ms - press.sent_ms for press in presses], 0.95):.0f} ms; "
-            f"presses without a measurement: {reasons}; "
-            f"the host took {steal.share:.1%} of the cores' time",
+            f"presses without a measurement: {reasons}; {steal}",
         )
     ]
 

@@ -33,3 +33,5 @@ def test_stolen_time_is_read_from_the_kernel():
     with StealWatch() as watch:
         pass
     assert 0 <= watch.share <= 1
+    assert all(took_ms > 0 for took_ms in watch._work_ms)
+    assert "20,000 additions took" in str(watch)
