@@ -29,6 +29,16 @@ SPEED = 0.5
 EPISODES_S = 120.0
 
 
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """The recorded control ticks of one episode."""
+
+    step: np.ndarray  # int (n,)
+    t_wall_ns: np.ndarray  # int (n,), when each began
+    action: np.ndarray  # float (n, a), applied
+    epoch: np.ndarray  # int (n,)
+
+
 @dataclass(slots=True)
 class Cut:
     """One cut: what the robot did after the last command of an operator."""
@@ -56,32 +66,24 @@ class Cut:
         if self.last_command_ns and not any(telemetry.action[:3]):
             self.waiting.set()
 
-    def stop_ms(self, ticks: "Ticks") -> float | None:
+    def stop_ms(self, ticks: Ticks) -> float | None:
         """Return milliseconds from the last command to the end of the first tick without motion.
 
-        A tick that nobody saw took as long as the longest one seen. None when the robot never
+        First after the last tick that moved by these commands: a gap between two of them is no
+        stop. A tick that nobody saw took as long as the longest one seen. None when the robot never
         moved by these commands, or its episode ended before it stood.
         """
         moving = (np.abs(ticks.action[:, :3]) > 0).any(axis=1)  # (n,)
-        driven = moving & (ticks.epoch == self.epoch)
+        driven = np.flatnonzero(moving & (ticks.epoch == self.epoch))
         still = np.flatnonzero(~moving & (ticks.t_wall_ns >= self.last_command_ns))
-        if not driven.any() or not still.size:
+        still = still[still > driven.max(initial=-1)]
+        if not driven.size or not still.size:
             return None
         began_ns = dict(zip(ticks.step.tolist(), ticks.t_wall_ns.tolist(), strict=True))
         took_ns = [over - began_ns[tick] for tick, over in self.over_ns.items() if tick in began_ns]
         tick = int(ticks.step[still[0]])
         over_ns = self.over_ns.get(tick, began_ns[tick] + max(took_ns, default=0))
         return (over_ns - self.last_command_ns) / 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Ticks:
-    """The recorded control ticks of one episode."""
-
-    step: np.ndarray  # int (n,)
-    t_wall_ns: np.ndarray  # int (n,), when each began
-    action: np.ndarray  # float (n, a), applied
-    epoch: np.ndarray  # int (n,)
 
 
 def recorded(ledger: Ledger, store: Path, uids: set[str]) -> dict[str, Ticks]:

@@ -1,7 +1,7 @@
 """What a shared host leaves of the machine: time it gave to somebody else, and speed of the rest.
 
-Nothing here runs in stolen time. A core whose other half is somebody else's is not stolen and runs
-at two thirds of its speed, which only a fixed piece of work shows.
+Nothing here runs in stolen time. A core that shares its hardware with somebody else's is not stolen
+and still runs slower, which only a fixed piece of work shows.
 """
 
 import threading

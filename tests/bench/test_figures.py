@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.bench.deadman import Cut, Ticks
 from tests.bench.fleet import lateness_of
 from tests.bench.steal import StealWatch
 
@@ -35,3 +36,31 @@ def test_stolen_time_is_read_from_the_kernel():
     assert 0 <= watch.share <= 1
     assert all(took_ms > 0 for took_ms in watch._work_ms)
     assert "20,000 additions took" in str(watch)
+
+
+def _ticks(moving: list[bool]) -> Ticks:
+    """Return ticks of 50 ms of epoch 3, of which some move."""
+    n = len(moving)
+    return Ticks(
+        step=np.arange(n),
+        t_wall_ns=50_000_000 * np.arange(n),
+        action=np.outer(moving, [0.5, 0, 0, 1]),
+        epoch=np.full(n, 3),
+    )
+
+
+def test_a_robot_has_stopped_at_the_end_of_the_first_tick_without_motion_after_the_last_with():
+    ticks = _ticks([True, True, True, False, True, False, False])
+    # The last command was sent at 120 ms; a gap before it arrived is no stop.
+    cut = Cut("robot-1", aborted=False, epoch=3, last_command_ns=120_000_000)
+    cut.over_ns = {1: 57_000_000, 5: 258_000_000}
+    assert cut.stop_ms(ticks) == pytest.approx(138)
+    # Nobody saw that tick: it took as long as the longest that was seen.
+    cut.over_ns = {1: 57_000_000, 2: 104_000_000}
+    assert cut.stop_ms(ticks) == pytest.approx(137)
+
+
+def test_a_robot_that_never_moved_or_whose_episode_ended_first_has_no_time_to_stop():
+    cut = Cut("robot-1", aborted=True, epoch=3, last_command_ns=60_000_000)
+    assert cut.stop_ms(_ticks([False] * 4)) is None
+    assert cut.stop_ms(_ticks([True] * 4)) is None
