@@ -24,6 +24,8 @@ from learning.core.types import Batch, Indicator
 log = logging.getLogger(__name__)
 
 DECODED_BYTES = 512 * 1024 * 1024
+# Of states and actions beside the decoded samples: at some 100 bytes a step far less is needed.
+COLUMN_SHARE = 1 / 8
 
 
 class _Column:
@@ -95,7 +97,7 @@ class ReplayBuffer:
             config: Cameras, sizes and horizon of the policy that trains on the batches.
             rules: Which steps are samples and targets; a `Learner` is one.
             open_part: Returns the part of a sha256, memory-mapped.
-            cache_bytes: Limit of the decoded cache.
+            cache_bytes: Limit of the decoded cache; an eighth more holds states and actions.
         """
         self._config = config
         self._rules = rules
@@ -106,6 +108,7 @@ class ReplayBuffer:
             state_dim=config.state_dim,
             action_dim=config.action_dim,
             horizon=config.horizon,
+            column_bytes=int(cache_bytes * COLUMN_SHARE),
         )
         self._cache = DecodedCache(self._payload.dtype, cache_bytes)
         self.tasks: list[str] = []

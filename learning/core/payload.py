@@ -6,6 +6,7 @@ decoded stays in one bounded slab. Only the learner's thread may use these class
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -18,6 +19,8 @@ from learning.core.types import Observation
 OpenPart = Callable[[str], Part]
 # Open memory maps; each holds a file descriptor, and the usual limit of a process is 1024.
 MAX_OPEN_PARTS = 256
+# Of states and actions, least; a chunk may need two parts of an episode at once.
+MIN_COLUMN_BYTES = 1024 * 1024
 # A key, a value and their place in a dict.
 _ENTRY_OVERHEAD_BYTES = 128
 
@@ -82,13 +85,15 @@ class DecodedCache:
         self._slot_of[row] = slot
 
 
-class _OpenPart:
-    """A part with the columns that are read often as numpy views of its memory map."""
+class _Columns(NamedTuple):
+    """What is read of every step, copied: it outlives the part's memory map."""
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.state = part.array("state")  # (t, s)
-        self.action = part.array("action")  # (t, a)
+    state: np.ndarray  # float32 (t, s)
+    action: np.ndarray  # float32 (t, a)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.state.nbytes + self.action.nbytes)
 
 
 class PayloadReader:
@@ -103,12 +108,20 @@ class PayloadReader:
         state_dim: int,
         action_dim: int,
         horizon: int,
+        column_bytes: int = MIN_COLUMN_BYTES,
     ) -> None:
-        """Read for a policy with these cameras (in its order) and sizes."""
+        """Read for a policy with these cameras (in its order) and sizes.
+
+        Opening and checking a part takes as long as reading hundreds of its steps: states and
+        actions of the parts read last are kept, `column_bytes` of them.
+        """
         self._open_part = open_part
+        self._column_limit = max(column_bytes, MIN_COLUMN_BYTES)
+        self._column_bytes = 0
+        self._columns_of: OrderedDict[str, _Columns] = OrderedDict()
         self._cameras = tuple(cameras)
         self._px = image_px
-        self._open: OrderedDict[str, _OpenPart] = OrderedDict()
+        self._open: OrderedDict[str, Part] = OrderedDict()
         self.dtype = np.dtype(
             [
                 ("images", np.uint8, (len(self._cameras), 3, image_px, image_px)),
@@ -117,15 +130,27 @@ class PayloadReader:
             ]
         )
 
-    def _columns(self, sha256: str) -> _OpenPart:
+    def _part(self, sha256: str) -> Part:
         if sha256 in self._open:
             self._open.move_to_end(sha256)
             return self._open[sha256]
-        opened = _OpenPart(self._open_part(sha256))
-        self._open[sha256] = opened
+        part = self._open[sha256] = self._open_part(sha256)
         if len(self._open) > MAX_OPEN_PARTS:
             self._open.popitem(last=False)
-        return opened
+        return part
+
+    def _columns(self, sha256: str) -> _Columns:
+        if sha256 in self._columns_of:
+            self._columns_of.move_to_end(sha256)
+            return self._columns_of[sha256]
+        # Without cameras nobody asks for this part again: it is not kept open.
+        part = self._part(sha256) if self._cameras else self._open_part(sha256)
+        columns = _Columns(part.array("state").copy(), part.array("action").copy())
+        self._columns_of[sha256] = columns
+        self._column_bytes += columns.nbytes
+        while self._column_bytes > self._column_limit:
+            self._column_bytes -= self._columns_of.popitem(last=False)[1].nbytes
+        return columns
 
     def read(self, spans: Sequence[PartSpan], step: int, entry: np.void) -> None:
         """Fill `entry` with what was seen at `step` and the actions executed from there.
@@ -153,7 +178,7 @@ class PayloadReader:
                 continue
             entry["state"] = columns.state[row]
             for position, camera in enumerate(self._cameras):
-                jpeg = columns.part.image(camera, row)
+                jpeg = self._part(span.sha256).image(camera, row)
                 if jpeg is None:
                     raise BadImage(f"step {step} of part {span.sha256[:12]} has no {camera} image")
                 entry["images"][position] = decode_image(jpeg, self._px)

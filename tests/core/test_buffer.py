@@ -8,6 +8,7 @@ import simplejpeg
 
 from fleet.protocol.episode import EpisodeManifest
 from fleet.protocol.spec import Camera
+from learning.core import payload
 from learning.core.policies.base import PolicyConfig
 from learning.core.records import NotTrainable, PartSpan, record_from
 from learning.core.text import tokenize
@@ -183,6 +184,30 @@ def test_payload_is_opened_when_sampled_and_decoded_once():
     assert (cold.images == warm.images).all()
     stats = buffer.stats()
     assert (stats.cache_misses, stats.cache_hits) == (10, 10)
+
+
+def read_in_turn(store, count, **options):
+    """Read a step of each of `count` episodes without cameras, three times around."""
+    records = [store.make(seed=seed, images=False) for seed in range(count)]
+    buffer = buffer_of(store, records, config=BLIND, **options)
+    for step in range(3):
+        rows = np.array([row_at(buffer, step, episode) for episode in range(count)])
+        assert buffer.gather(rows, rng()).state[:, 0].tolist() == [step] * count
+
+
+def test_a_part_is_opened_once_for_its_states_however_few_may_stay_open(monkeypatch):
+    monkeypatch.setattr(payload, "MAX_OPEN_PARTS", 2)
+    store = Store()
+    read_in_turn(store, 6)
+    assert len(store.opened) == 6
+
+
+def test_states_kept_are_bounded_and_read_again_when_they_had_to_go(monkeypatch):
+    # Four floats each of state and action in twenty steps: room for two parts of six.
+    monkeypatch.setattr(payload, "MIN_COLUMN_BYTES", 2 * 20 * 8 * 4)
+    store = Store()
+    read_in_turn(store, 6, cache_bytes=1)
+    assert len(store.opened) == 18
 
 
 def test_the_decoded_cache_stays_bounded_and_still_gives_the_right_pictures():
