@@ -37,6 +37,8 @@ class Outcome:
     notes: str
     # Anything else worth keeping.
     details: Mapping[str, Any]
+    # False when only a part was asked for: the same command goes on from there.
+    finished: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,10 @@ def run_command(
         result |= {"seeds": size.seeds, **outcome.result}
         (folder / "table.md").write_text(outcome.table)
         (folder / "report.md").write_text(f"{outcome.table}\n{outcome.notes}")
-        write_json(
-            folder / "result.json", {"result": result, "settings": settings, **outcome.details}
-        )
+        if outcome.finished:
+            write_json(
+                folder / "result.json", {"result": result, "settings": settings, **outcome.details}
+            )
         return result
 
     return run_in_folder(name, settings, run)
