@@ -51,7 +51,7 @@ check: setup-dev ## ruff, mypy, import contracts, migrations, Django's deploy ch
 bench: setup-dev ## measure this machine; table, var/bench.json, and one line of JSON
 	@exec $(py) -m tests.bench $(ARGS)
 
-experiment: setup-dev ## NAME=loop|arms|scaling|pretraining|sampler|soak: run one, end in one line of JSON
+experiment: setup-dev ## NAME=loop|arms|recap|scaling|pretraining|sampler|hg_dagger|soak: run one, end in one line of JSON
 	@exec $(py) -m learning.experiments.$(NAME) $(ARGS)
 
 clean: ## remove what was installed and generated, but not VAR

@@ -8,10 +8,10 @@ import pytest
 from fleet.protocol.simulation import TASKS
 from learning.core.learners.base import build_learner
 from learning.core.policies.base import PolicyConfig, build_policy
-from learning.experiments import arms, pretraining, sampler, scaling
+from learning.experiments import arms, hg_dagger, pretraining, sampler, scaling
 from learning.experiments.analysis import last_line
-from learning.experiments.virtual import summary
-from learning.experiments.virtual.command import resized
+from learning.experiments.virtual import summary, variants
+from learning.experiments.virtual.command import Outcome, resized, run_command
 
 
 class FakeLaboratory:
@@ -150,10 +150,24 @@ def test_corrections_are_compared_with_as_much_robot_time_of_demonstrations(cond
 
 
 def test_samplers_differ_in_nothing_else(conduct):
-    outcome, runs = conduct(sampler, sampler.QUICK, lambda name, run: 0.001)
+    outcome, runs = conduct(sampler, variants.QUICK, lambda name, run: 0.001)
     assert {run.sampler["kind"] for run in runs.values()} == {"adaptive", "fixed", "frames"}
     assert len({(run.minutes, run.robots, run.batch_size) for run in runs.values()}) == 1
     assert {"adaptive", "adaptive_normalised", "half", "frames"} <= set(outcome.result)
+
+
+def test_variants_of_hg_dagger_differ_only_in_what_is_imitated_and_how_it_weighs(conduct):
+    outcome, runs = conduct(
+        hg_dagger, variants.QUICK, lambda name, run: 0.002 if "successes" in name else 0.001
+    )
+    policy = build_policy(PolicyConfig(kind="state", state_dim=4, action_dim=4))
+    configs = [build_learner(run.algorithm, policy, run.options).config for run in runs.values()]
+    assert {(c.autonomous_successes, c.sirius_weights) for c in configs} == {
+        (False, False), (True, False), (False, True), (True, True)
+    }  # fmt: skip
+    assert len({(run.minutes, run.robots, str(run.sampler)) for run in runs.values()}) == 1
+    assert outcome.result["successes"] > outcome.result["corrections"]
+    assert "Against corrections" in outcome.notes
 
 
 def test_a_size_is_changed_by_name_and_only_in_its_numbers():
@@ -162,3 +176,18 @@ def test_a_size_is_changed_by_name_and_only_in_its_numbers():
         resized(arms.Size(), ["rates=3"])
     with pytest.raises(ValueError, match="no number"):
         resized(arms.Size(), ["colour=3"])
+
+
+def test_an_experiment_of_which_a_part_was_asked_for_is_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUT", str(tmp_path))
+
+    def ask(finished):
+        outcome = Outcome({"found": 1}, "table", "notes", {}, finished=finished)
+        size = variants.Size(seeds=1)
+        return run_command("part", full=size, quick=size, conduct=lambda *_: outcome, arguments=[])
+
+    assert ask(finished=False) == ask(finished=True) == 0
+    (folder,) = tmp_path.glob("part-*")
+    assert (folder / "result.json").exists()
+    assert ask(finished=True) == 0
+    assert len(list(tmp_path.glob("part-*"))) == 2
