@@ -99,6 +99,7 @@ def prepare_system(
     policy: ObservationKind,
     seed: int,
     control_hz: float = CONTROL_HZ,
+    reset_s: float | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """Fill `var` so that a system started there begins at once and from the base.
@@ -111,6 +112,7 @@ def prepare_system(
         policy: "image" or "state".
         seed: Of the learner's draws.
         control_hz: Of every robot.
+        reset_s: Pause between two episodes; that of a fresh installation by default.
         recipe: What differs from the recipe of a fresh installation.
 
     Returns:
@@ -125,6 +127,7 @@ def prepare_system(
     fleet = ["--robots", str(robots), "--operators", str(operators), "--seed", str(seed)]
     base = ["--base", str(state_base(shown))] if policy == "state" else []
     changes = ["--recipe", json.dumps(dict(recipe))] if recipe else []
+    changes += [] if reset_s is None else ["--reset-s", str(reset_s)]
     _run(["manage.py", "prepare", *fleet, *base, *changes], var=var)
     for path in (var / "robots").glob("*.json"):
         config = json.loads(path.read_text())

@@ -2,9 +2,9 @@
 
 The whole product headless, with its own processes, sockets, uploads, rounds and versions, until
 its robots have acted for HOURS robot-hours. The robots see states instead of pictures and tick
-SPEED times as fast as a robot of 20 Hz, so a robot-hour is 72,000 ticks; rules stated in seconds
-(handover, dead-man, publication) keep their seconds and so last SPEED times as many ticks. On a
-machine that cannot keep that rate robots miss ticks; what counts is the ticks they made.
+SPEED times as fast as a robot of 20 Hz, so a robot-hour is 72,000 ticks; scenes are put back as
+much faster. Rules stated in seconds (handover, dead-man, publication) keep theirs. On a machine
+that cannot keep that rate robots miss ticks; what counts is the ticks they made.
 
 Options, from the environment, or ARGS=--quick for a few minutes:
     HOURS=36  SPEED=4  ROBOTS=8  OPERATORS=2  SEED=0
@@ -39,6 +39,8 @@ from learning.experiments.system import System, running_system
 from learning.experiments.vitals import growth, look
 
 SAMPLE_EVERY_S = 15.0
+# Of a fresh installation.
+RESET_S = 1.0
 # Memory for decoded samples: filled within the first hour, so that what grows later is a leak.
 CACHE_BYTES = 32 * 2**20
 
@@ -93,6 +95,7 @@ class Soak:
                 policy="state",
                 seed=s.seed,
                 control_hz=s.speed * CONTROL_HZ,
+                reset_s=RESET_S / s.speed,
                 recipe={"cache_bytes": CACHE_BYTES},
             )
             write_json(prepared, options)

@@ -29,6 +29,12 @@ def test_a_bare_database_gets_tasks_robots_people_and_scripts(var):
     assert Operator.objects.filter(kind="scripted").count() == 2
 
 
+def test_a_new_fleet_gets_the_pause_asked_for_and_an_old_one_keeps_its_own(var):
+    seed(robots=1, reset_s=0.25)
+    seed(robots=1, reset_s=3.0)
+    assert FleetSettings.objects.get().reset_s == 0.25
+
+
 def test_every_file_with_a_secret_is_its_owners_only(var):
     seed(robots=1)
     for name in ("operators.json", "logins.txt", "robots/robot-1.json"):

@@ -35,6 +35,7 @@ class Command(BaseCommand):
         parser.add_argument("--robots", type=int, default=4)
         parser.add_argument("--operators", type=int, default=1, help="scripted ones")
         parser.add_argument("--tasks", default="", help="comma-separated; empty for all")
+        parser.add_argument("--reset-s", type=float, help="pause for a reset, of a new fleet")
         parser.add_argument("--server", default=os.environ.get("SOP_SERVER", ""))
         parser.add_argument(
             "--insecure-demo-passwords",
@@ -47,7 +48,8 @@ class Command(BaseCommand):
             raise CommandError("no demonstration passwords in production (SOP_PRODUCTION=1)")
         with transaction.atomic():
             self._tasks([name for name in options["tasks"].split(",") if name])
-            FleetSettings.objects.get_or_create(pk=1)
+            reset = {} if options["reset_s"] is None else {"reset_s": options["reset_s"]}
+            FleetSettings.objects.get_or_create(pk=1, defaults=reset)
             self._robots(options["robots"], options["server"] or "http://127.0.0.1:8000")
             self._operators(options["operators"], insecure=options["insecure_demo_passwords"])
 

@@ -17,6 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("--robots", type=int, default=4)
         parser.add_argument("--operators", type=int, default=1)
         parser.add_argument("--tasks", default="", help="comma-separated; empty for the default")
+        parser.add_argument("--reset-s", type=float, help="pause for a reset, of a new fleet")
         parser.add_argument("--base", type=Path, help="base policy; the shipped one by default")
         parser.add_argument("--seed", type=int, default=0, help="of a new learner's draws")
         parser.add_argument("--recipe", default="{}", help="JSON: what differs of a new learner's")
@@ -29,6 +30,7 @@ class Command(BaseCommand):
             # One at least: `make run` itself looks at the fleet with a scripted operator's token.
             operators=max(1, options["operators"]),
             tasks=options["tasks"],
+            reset_s=options["reset_s"],
             # One machine, bound to loopback; production makes its own people.
             insecure_demo_passwords=not settings.PRODUCTION,
         )
