@@ -133,12 +133,14 @@ def processes(options: argparse.Namespace, port: int) -> dict[str, str]:
     }
     # A simulated robot's loop takes up to a quarter of a core; half of them stay for the rest.
     # Robots that draw their pictures at the same moment would wait for each other in each period.
-    realtime = " --realtime" if options.robots <= 2 * (os.cpu_count() or 1) else ""
+    # Where they could take every core they have no priority: with it, twelve of them kept the
+    # workers of a machine of two cores from ever starting.
+    priority = "realtime" if options.robots <= 2 * (os.cpu_count() or 1) else "normal"
     for number in range(1, options.robots + 1):
         config = f"{var}/robots/robot-{number}.json"
         lines[f"robot-{number}"] = kept_running(
-            f"{python} -m fleet.agent --config {config} --server {server}{realtime} "
-            f"--phase {(number - 1) / options.robots:.3f}"
+            f"{python} -m fleet.agent --config {config} --server {server} "
+            f"--priority {priority} --phase {(number - 1) / options.robots:.3f}"
         )
     if options.operators:
         lines["operators"] = kept_running(

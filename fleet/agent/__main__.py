@@ -36,7 +36,8 @@ def main() -> int:
     except BadConfig as error:
         print(f"fleet.agent: {error}", file=sys.stderr)
         return 2
-    come_first()
+    if config.priority != "normal":
+        come_first()
     # Several agents and a learner share a machine; more threads would fight for its cores.
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

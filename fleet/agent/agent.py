@@ -70,7 +70,7 @@ class Agent:
             side=self,
             outbox=self.outbox,
             clock=clock,
-            realtime=config.realtime,
+            realtime=config.priority == "realtime",
         )
         self.feeds = Feeds(driver, self.outbox, clock, glimpse=lambda: self.runtime.glimpse)
         progress = statefile.read_state(self._progress_file, Progress) or Progress()
@@ -90,7 +90,7 @@ class Agent:
             scene_ready=self.feeds.ready.set,
             watched=lambda: bool(self.outbox.feed.frames),
             trials=Trials(self.trial_policies, planner, clock),
-            realtime=config.realtime,
+            realtime=config.priority == "realtime",
             phase=config.phase,
         )
         self._assignment = statefile.read_state(self._assignment_file, m.Assignment)

@@ -5,7 +5,7 @@ import importlib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -40,8 +40,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # Arguments of the driver.
     options: dict[str, Any] = {}
     log_level: str = "info"
-    # Ask for real-time scheduling of control loop and link; the machine must have room for them.
-    realtime: bool = False
+    # Before other processes of the machine: not at all, by niceness, or also with control loop and
+    # link in real time, which the machine must have room for. The last two need a privilege.
+    priority: Literal["normal", "high", "realtime"] = "high"
     # Where between two pictures an episode begins, so that robots of one machine take turns.
     phase: Annotated[float, Meta(ge=0, lt=1)] | None = None
 
@@ -78,10 +79,8 @@ def parse(arguments: list[str]) -> AgentConfig:
     parser.add_argument("--spool", help="folder for episodes and state")
     parser.add_argument("--driver", help=f"{', '.join(_DRIVERS)}, or package.module:Class")
     parser.add_argument(
-        "--realtime",
-        action="store_true",
-        default=None,
-        help="ask for real-time scheduling of control loop and link, where the machine has room",
+        "--priority",
+        help="normal, high (niceness), or realtime: control loop and link, where there is room",
     )
     parser.add_argument(
         "--phase",

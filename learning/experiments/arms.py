@@ -91,6 +91,8 @@ def runs_of(arm: str, size: Size, base: str, shown: str, experience: str = "") -
         demonstrations=shown,
         experience=experience,
         value_steps=size.value_steps,
+        # As often as between offline rounds; see the module's docstring.
+        value_refits=size.rounds - 1 if online else 0,
         algorithm=algorithm,
         options=OPTIONS[algorithm],
         robots=size.robots,

@@ -26,10 +26,10 @@ def test_a_file_configures_an_agent(tmp_path, name, text):
 def test_flags_override_the_file(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(TOML)
-    config = parse(["--config", str(path), "--server", "https://fleet.example", "--realtime"])
+    config = parse(["--config", str(path), "--server", "https://fleet.example"])
     assert (config.server, config.robot) == ("https://fleet.example", "robot-1")
-    assert config.realtime
-    assert not parse(["--config", str(path)]).realtime
+    assert config.priority == "high"
+    assert parse(["--config", str(path), "--priority", "realtime"]).priority == "realtime"
     assert parse(["--config", str(path), "--phase", "0.25"]).phase == 0.25
 
 
@@ -41,6 +41,7 @@ def test_flags_override_the_file(tmp_path):
         ('{"robot": "r", "spool": "x", "colour": 1}', "colour"),
         ('{"robot": "has spaces", "spool": "x"}', "configuration"),
         ('{"robot": "r", "spool": "x", "server": "ftp://x"}', "http"),
+        ('{"robot": "r", "spool": "x", "priority": "highest"}', "priority"),
     ],
 )
 def test_a_wrong_file_is_refused_with_a_sentence(tmp_path, text, says):

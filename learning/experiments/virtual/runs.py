@@ -33,6 +33,9 @@ class Run:
     experience: str = ""
     # Gradient steps of each fit of what values them.
     value_steps: int = 1000
+    # Fits of what values steps while robots act, evenly spaced at points; offline, every round
+    # begins with one.
+    value_refits: int = 0
     algorithm: str = "hg_dagger"
     # The learner's; those of a fresh installation but for the longer mean of the weights, which
     # suits the smaller network.
@@ -182,8 +185,11 @@ def perform(run: Run) -> dict[str, Any]:
 def _online(run: Run, fleet: Any) -> Any:
     fleet.room.budget_s = None if run.human_minutes is None else 60 * run.human_minutes
     marks = max(1, run.points)
+    refits = {round(marks * n / (run.value_refits + 1)) for n in range(1, run.value_refits + 1)}
     for mark in range(1, marks + 1):
         tally = fleet.run(60 * run.minutes / marks)
+        if mark in refits:
+            fleet.learner.value_again()
         if mark == marks:
             # Every update counts, also those since the last version was due.
             fleet.publish(broadcast_s=0.0)
