@@ -1,6 +1,6 @@
 """The replay buffer: an index of frames in memory, their payload read when a frame is sampled.
 
-The index is numpy columns of 11 bytes a step, 4 more for a step that is a sample, and some 300
+The index is numpy columns of 3 bytes a step, 4 more for a step that is a sample, and some 300
 bytes an episode: far below 1 % of the payload (SOP, arXiv 2601.03044: frame metadata in memory,
 payload read lazily). Which steps are samples and which actions are targets is the learner's
 decision (`StepRules`), taken once when an episode is added. A quantity derived from an episode
@@ -117,8 +117,6 @@ class ReplayBuffer:
         self._payload_bytes = 0
         self._unreadable = 0
         # One entry a step.
-        self._episode = _Column("int32")
-        self._step = _Column("int32")
         self._target = _Column("bool")
         self._indicator = _Column("int8")
         self._label = _Column("uint8")
@@ -154,15 +152,13 @@ class ReplayBuffer:
             raise NotTrainable(
                 f"episode {record.uid}: {record.purpose}, complete={record.complete}"
             )
-        steps, first, episode = len(record), len(self._episode), len(self._uid)
+        steps, first, episode = len(record), len(self._target), len(self._uid)
         targets = self._rules.targets(record)
         starts = self._rules.samples(record) & targets
         if self._config.cameras:
             starts = starts & record.has_image
         task = self._task_index(record.task)
         wording = self._wording_index(record.instructions)
-        self._episode.extend(np.full(steps, episode, np.int32))
-        self._step.extend(np.arange(steps, dtype=np.int32))
         self._target.extend(targets)
         self._indicator.extend(_indicator_of(record))
         self._label.extend(record.control_mode)
@@ -237,8 +233,9 @@ class ReplayBuffer:
         return rows
 
     def episodes_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return each row's episode, int32, counted from 0 in the order they were added."""
-        episodes: np.ndarray = self._episode.values[rows]
+        """Return each row's episode, int64, counted from 0 in the order they were added."""
+        # An episode's rows are consecutive: none of them needs to say which one it belongs to.
+        episodes: np.ndarray = np.searchsorted(self._end_row.values, rows, side="right")
         return episodes
 
     def episode(self, uid: str) -> int | None:
@@ -275,8 +272,8 @@ class ReplayBuffer:
         Raises:
             BadEpisode: As `open_part` raises it.
         """
-        episode = self._episode.values[rows]
-        entries, readable = self._entries(rows)
+        episode = self.episodes_of(rows)
+        entries, readable = self._entries(rows, episode)
         ahead = rows[:, None] + np.arange(self._config.horizon)  # (b, h)
         inside = ahead < self._end_row.values[episode][:, None]
         target = self._target.values[np.minimum(ahead, len(self._target) - 1)]
@@ -297,22 +294,22 @@ class ReplayBuffer:
             label=torch.from_numpy(self._label.values[rows].astype(np.int64)),
         )
 
-    def _entries(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _entries(self, rows: np.ndarray, episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the entry of each row, and whether it could be read."""
         slots = self._cache.find(rows.tolist())
         # Hits are copied before misses are stored, which may evict them.
         entries = self._cache.read(np.maximum(slots, 0))
         readable = np.ones(len(rows), bool)
         for position in np.flatnonzero(slots < 0).tolist():
-            row = int(rows[position])
-            spans = self._spans(int(self._episode.values[row]))
+            row, episode = int(rows[position]), int(episodes[position])
+            step = row - int(self._first_row.values[episode])
             try:
-                self._payload.read(spans, int(self._step.values[row]), entries[position])
+                self._payload.read(self._spans(episode), step, entries[position])
             except BadImage as error:
                 readable[position] = False
                 self._unreadable += 1
                 entries[position] = np.zeros((), entries.dtype)
-                log.warning("%s: %s", self._uid[int(self._episode.values[row])], error)
+                log.warning("%s: %s", self._uid[episode], error)
             else:
                 self._cache.store(row, entries[position])
         return entries, readable
@@ -325,7 +322,7 @@ class ReplayBuffer:
         index_bytes = sum(column.nbytes for column in columns) + 200 * len(self._uid)
         return BufferStats(
             episodes=len(self._uid),
-            frames=len(self._episode),
+            frames=len(self._target),
             samples={
                 (task, online): len(self._strata[index][online])
                 for index, task in enumerate(self.tasks)

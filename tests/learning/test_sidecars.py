@@ -221,8 +221,8 @@ def test_a_corrected_label_derives_only_its_own_episode(learner, episodes, infer
     assert new.returned[-1] < old.returned[-1] == 0.0
     buffer = warm._warm[learner.pk].trainer.buffer
     position = buffer.episode(str(episodes[0].uid))
-    rows_of = np.flatnonzero(buffer._episode.values == position)
-    np.testing.assert_array_equal(buffer._indicator.values[rows_of], new.indicator)
+    first, end = buffer._first_row.values[position], buffer._end_row.values[position]
+    np.testing.assert_array_equal(buffer._indicator.values[first:end], new.indicator)
 
 
 def test_a_label_taken_back_reads_the_old_sidecar_again(learner, episodes, cast):
