@@ -107,17 +107,22 @@ def test_arms_end_in_the_keys_that_were_promised(conduct, monkeypatch):
         "sop_hg_dagger",
         "sop_recap",
         "throughput_ratio",
+        "completions_ratio",
     ]
     assert result["pretrained"] == pytest.approx(0.4, abs=0.01)
     assert result["sop_hg_dagger"] == pytest.approx(0.95, abs=0.01)
     assert result["hg_dagger"] == pytest.approx(0.67, abs=0.01)
     # 160 ticks an episode before, 105 after.
     assert result["throughput_ratio"] == pytest.approx(160 / 105, rel=0.01)
+    # 0.4 of 8 + 5 s, and 0.95 of 5.25 + 5 s.
+    assert result["completions_ratio"] == pytest.approx(0.95 / 10.25 * 13 / 0.4, rel=0.02)
     assert "sop_hg_dagger − hg_dagger" in outcome.notes
 
 
 def test_twice_the_robots_in_half_the_time_is_a_speedup_of_two(conduct):
-    size = scaling.Size(seeds=2, minutes={1: 16.0, 2: 8.0, 4: 4.0}, points=16, trials=10)
+    size = scaling.Size(
+        seeds=2, minutes={1: 16.0, 2: 8.0, 4: 4.0}, equal_minutes=4.0, points=16, trials=10
+    )
     outcome, runs = conduct(scaling, size, lambda name, run: 0.0008 * run.robots)
     assert outcome.result["speedup_2"] == pytest.approx(2.0, rel=0.1)
     assert outcome.result["speedup_4"] == pytest.approx(4.0, rel=0.1)

@@ -49,8 +49,8 @@ class RecapConfig(ImitationConfig, frozen=True, kw_only=True, forbid_unknown_fie
     # Share of samples whose indicator is left out, so that the unconditioned policy is learned too.
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.3
     # Share of the loss that positive samples carry where a batch has both kinds; 0 leaves it to
-    # the data. Acting, all that counts is what they say.
-    positive_weight: Annotated[float, Meta(ge=0, lt=1)] = 0.4
+    # the data. Acting, all that counts is what they say. Measured: docs/learners.md.
+    positive_weight: Annotated[float, Meta(ge=0, lt=1)] = 0.7
     # β while acting for training data, and while being evaluated.
     guidance: Annotated[float, Meta(ge=0, le=10)] = 1.0
     evaluation_guidance: Annotated[float, Meta(ge=0, le=10)] = 1.5
