@@ -8,6 +8,7 @@ from collections.abc import Callable
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.codec import BadMessage, decode_to_browser, encode_text
 from fleet.protocol.control import Mode
@@ -41,23 +42,23 @@ def _open(server: str, path: str, token: str) -> ClientConnection:
     )
 
 
-def online_robots(server: str, token: str, *, robots: int, until: float) -> dict[str, m.RobotState]:
+def online_robots(server: str, token: str, *, robots: int, until: float) -> dict[str, b.RobotState]:
     """Return the state of each robot that sent a heartbeat, once there are `robots` of them.
 
     Raises TimeoutError at `until`, WebSocketException or OSError when the socket breaks.
     """
-    seen: dict[str, m.RobotState] = {}
+    seen: dict[str, b.RobotState] = {}
     with _open(server, "/ws/operator/", token) as socket:
-        socket.send(encode_text(m.Watch(every=True)))
+        socket.send(encode_text(b.Watch(every=True)))
         while len(seen) < robots:
             data = socket.recv(timeout=max(0.0, until - time.monotonic()))
             try:
                 message = decode_to_browser(data if isinstance(data, str) else data.decode())
             except BadMessage:
                 continue
-            states = message.robots if isinstance(message, m.Snapshot) else (message,)
+            states = message.robots if isinstance(message, b.Snapshot) else (message,)
             for state in states:
-                if isinstance(state, m.RobotState) and state.connection == "online":
+                if isinstance(state, b.RobotState) and state.connection == "online":
                     seen[state.robot] = state
     return seen
 
@@ -66,12 +67,12 @@ def first_frame(server: str, token: str, *, robots: list[str], camera: str, unti
     """Return when `camera` of any robot sent a frame. Raises TimeoutError at `until`."""
     with _open(server, "/ws/feed/", token) as socket:
         feeds = tuple((robot, camera, "thumbnail") for robot in robots)
-        socket.send(encode_text(m.WatchFrames(feeds=feeds)))
+        socket.send(encode_text(b.WatchFrames(feeds=feeds)))
         while not isinstance(socket.recv(timeout=max(0.0, until - time.monotonic())), bytes):
             pass
 
 
-def _acts(state: m.RobotState) -> bool:
+def _acts(state: b.RobotState) -> bool:
     return state.heartbeat is not None and state.heartbeat.mode == Mode.AUTONOMOUS
 
 

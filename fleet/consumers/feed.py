@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, assert_never
 
 from fleet.consumers.operator import PersonSocket
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.codec import FrameHeader, decode_from_viewer, encode_text, pack_frame
 from fleet.services.live.feeds import Shot, Viewer
@@ -30,10 +31,10 @@ class FeedSocket(PersonSocket):
         """Act on one message."""
         message = decode_from_viewer(self._text(data))
         match message:
-            case m.WatchFrames():
+            case b.WatchFrames():
                 self.viewer.want(message.feeds)
                 self.hub.feeds.refresh()
-            case m.FrameShown():
+            case b.FrameShown():
                 self.viewer.shown((message.robot, message.camera, message.size), message.seq)
             case m.Ping():
                 self._pong(message)

@@ -9,6 +9,7 @@ from django.db import DatabaseError
 from fleet.consumers.base import Socket
 from fleet.exceptions import NotAllowed
 from fleet.models import Operator, Role
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.codec import BadMessage, decode_from_browser
 from fleet.selectors.access import access_operator, access_operator_by_token
@@ -92,7 +93,7 @@ def _still_welcome(operator_id: int, session: Any) -> Who:
 class OperatorSocket(PersonSocket):
     """Watches robots' state and sends them commands."""
 
-    watch = m.Watch()
+    watch = b.Watch()
 
     async def joined(self) -> None:
         """Join; nothing is watched yet."""
@@ -108,19 +109,19 @@ class OperatorSocket(PersonSocket):
         """Act on one message; what needs the database runs beside, so that a stop never waits."""
         message = decode_from_browser(self._text(data))
         match message:
-            case m.Drive():
+            case b.Drive():
                 self._answer(self.hub.takeovers.drive(self, message))
-            case m.StopRobots():
+            case b.StopRobots():
                 self.hub.stops.request(by=self.who.name, robots=message.robots, every=message.every)
-            case m.KeepLease():
+            case b.KeepLease():
                 self._answer(self.hub.takeovers.keep(self, message))
-            case m.HandBack():
+            case b.HandBack():
                 self._answer(self.hub.takeovers.hand_back(self, message))
-            case m.TakeOver():
+            case b.TakeOver():
                 self.hub.spawn(self._take_over(message))
-            case m.Watch():
+            case b.Watch():
                 self._watch(message)
-            case m.HoldRobot() | m.ResumeRobot() | m.Judge() | m.ReleaseRobot():
+            case b.HoldRobot() | b.ResumeRobot() | b.Judge() | b.ReleaseRobot():
                 self._command(message)
             case m.Ping():
                 self._pong(message)
@@ -129,16 +130,16 @@ class OperatorSocket(PersonSocket):
             case _:
                 assert_never(message)
 
-    def _answer(self, answer: m.CommandAnswer | None) -> None:
+    def _answer(self, answer: b.CommandAnswer | None) -> None:
         if answer is not None:
             # One slot a robot: a flood of refused commands is answered by the newest.
             key = ("answer", answer.robot, answer.answer.command)
             self.outbox.put_state(key, answer)
 
-    async def _take_over(self, message: m.TakeOver) -> None:
+    async def _take_over(self, message: b.TakeOver) -> None:
         self.send(await self.hub.takeovers.take_over(self, message))
 
-    def _watch(self, watch: m.Watch) -> None:
+    def _watch(self, watch: b.Watch) -> None:
         """State. Joined before the snapshot: what changes in between is an event with a higher
         revision, so nothing is missed.
         """
@@ -148,13 +149,13 @@ class OperatorSocket(PersonSocket):
         self.hub.feeds.refresh()
         self.hub.spawn(self._snapshot(watch))
 
-    async def _snapshot(self, watch: m.Watch) -> None:
+    async def _snapshot(self, watch: b.Watch) -> None:
         await self.hub.know_robots()
         fleet = await in_thread(fleet_state)
         if self.watch is not watch:
             return
         robots = None if watch.every else watch.robots
-        snapshot = m.Snapshot(
+        snapshot = b.Snapshot(
             robots=self.hub.states.snapshot(robots),
             operator=self.who.name,
             operator_kind=self.who.kind,
@@ -163,7 +164,7 @@ class OperatorSocket(PersonSocket):
         self.send_state(("fleet",), fleet)
         self.hub.feeds.refresh()
 
-    def _command(self, message: m.HoldRobot | m.ResumeRobot | m.Judge | m.ReleaseRobot) -> None:
+    def _command(self, message: b.HoldRobot | b.ResumeRobot | b.Judge | b.ReleaseRobot) -> None:
         """Command: to the robot with a number of its own; the robot's answer comes back."""
         robot = message.robot
         seq = self.hub.answers.next_seq()
@@ -178,23 +179,23 @@ class OperatorSocket(PersonSocket):
             self._answer(refusal(robot, name, reason, seq=seq))
 
     def _to_robot(
-        self, message: m.HoldRobot | m.ResumeRobot | m.Judge | m.ReleaseRobot, seq: int
+        self, message: b.HoldRobot | b.ResumeRobot | b.Judge | b.ReleaseRobot, seq: int
     ) -> m.Hold | m.Resume | m.MarkOutcome | m.Release:
         match message:
-            case m.HoldRobot():
+            case b.HoldRobot():
                 return m.Hold(seq=seq, reason=f"{self.who.name} asked to hold")
-            case m.ResumeRobot():
+            case b.ResumeRobot():
                 state = self.hub.states.get(message.robot)
                 epoch = state.heartbeat.epoch if state and state.heartbeat else 0
                 return m.Resume(seq=seq, epoch=epoch)
-            case m.Judge():
+            case b.Judge():
                 return m.MarkOutcome(
                     seq=seq,
                     outcome=message.outcome,
                     judge=f"operator:{self.who.name}",
                     episode=message.episode,
                 )
-            case m.ReleaseRobot():
+            case b.ReleaseRobot():
                 return m.Release(seq=seq, by=self.who.name)
 
     def _reason_against(self, message: m.Message) -> str | None:
@@ -203,9 +204,9 @@ class OperatorSocket(PersonSocket):
         state = self.hub.states.get(message.robot)
         if state is None or state.connection == "offline":
             return f"{message.robot} is not connected"
-        if isinstance(message, m.ReleaseRobot) and state.stop_pending:
+        if isinstance(message, b.ReleaseRobot) and state.stop_pending:
             return f"{message.robot} has not acknowledged the stop yet"
         held = state.lease is not None and state.lease.holder != self.who.name
-        if isinstance(message, m.Judge) and held:
+        if isinstance(message, b.Judge) and held:
             return f"{message.robot} is held by {state.lease.holder}, who judges"
         return None

@@ -4,6 +4,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 
 
@@ -22,9 +23,9 @@ _msgpack = msgspec.msgpack.Encoder()
 _json = msgspec.json.Encoder()
 _from_robot: _Decoder[m.FromRobot] = msgspec.msgpack.Decoder(m.FromRobot)
 _to_robot: _Decoder[m.ToRobot] = msgspec.msgpack.Decoder(m.ToRobot)
-_from_browser: _Decoder[m.FromBrowser] = msgspec.json.Decoder(m.FromBrowser)
-_from_viewer: _Decoder[m.FromViewer] = msgspec.json.Decoder(m.FromViewer)
-_to_browser: _Decoder[m.ToBrowser] = msgspec.json.Decoder(m.ToBrowser)
+_from_browser: _Decoder[b.FromBrowser] = msgspec.json.Decoder(b.FromBrowser)
+_from_viewer: _Decoder[b.FromViewer] = msgspec.json.Decoder(b.FromViewer)
+_to_browser: _Decoder[b.ToBrowser] = msgspec.json.Decoder(b.ToBrowser)
 
 
 def encode_link(message: m.Message) -> bytes:
@@ -56,17 +57,17 @@ def decode_to_robot(data: bytes) -> m.ToRobot:
     return _decode(_to_robot, data, m.MAX_LINK_MESSAGE_BYTES)
 
 
-def decode_from_browser(data: str) -> m.FromBrowser:
+def decode_from_browser(data: str) -> b.FromBrowser:
     """Decode what a browser sent on the operator socket. Raises BadMessage."""
-    return _decode(_from_browser, data, m.MAX_BROWSER_MESSAGE_BYTES)
+    return _decode(_from_browser, data, b.MAX_BROWSER_MESSAGE_BYTES)
 
 
-def decode_from_viewer(data: str) -> m.FromViewer:
+def decode_from_viewer(data: str) -> b.FromViewer:
     """Decode what a browser sent on the feed socket. Raises BadMessage."""
-    return _decode(_from_viewer, data, m.MAX_BROWSER_MESSAGE_BYTES)
+    return _decode(_from_viewer, data, b.MAX_BROWSER_MESSAGE_BYTES)
 
 
-def decode_to_browser(data: str) -> m.ToBrowser:
+def decode_to_browser(data: str) -> b.ToBrowser:
     """Decode what the server sent to an operator; scripted operators use it. Raises BadMessage."""
     return _decode(_to_browser, data, m.MAX_LINK_MESSAGE_BYTES)
 

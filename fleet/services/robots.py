@@ -11,6 +11,7 @@ from django.utils import timezone
 from fleet.exceptions import RobotUnknown
 from fleet.models import FleetSettings, PolicyReport, Robot, Task
 from fleet.models.tokens import hash_token, new_token
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import Lease
 from fleet.protocol.simulation import EVAL_SEEDS
@@ -100,10 +101,10 @@ def change_settings(**fields: object) -> FleetSettings:
     return fleet
 
 
-def fleet_state(fleet: FleetSettings | None = None) -> m.FleetState:
+def fleet_state(fleet: FleetSettings | None = None) -> b.FleetState:
     """Return what operators are told of the fleet's settings; read from the row when not given."""
     fleet = fleet or FleetSettings.objects.filter(pk=1).first() or FleetSettings()
-    return m.FleetState(paused=fleet.paused, scripted_paused=fleet.scripted_paused)
+    return b.FleetState(paused=fleet.paused, scripted_paused=fleet.scripted_paused)
 
 
 def pause_robot(robot: Robot, *, paused: bool) -> None:

@@ -9,6 +9,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from fleet.agent.clock import RealClock
 from fleet.agent.link import Link, LinkClock
 from fleet.agent.outbox import MAX_REPORTS, Outbox
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.codec import decode_from_robot, encode_link
 from fleet.protocol.control import Mode
@@ -146,7 +147,7 @@ def test_what_is_not_understood_is_answered_and_the_connection_stays():
 
     async def handler(socket: ServerConnection) -> None:
         await until(socket, m.Hello)
-        for rubbish in (b"\xc1\xff", b"", encode_link(m.KeepLease(robot="r", epoch=1)), "text"):
+        for rubbish in (b"\xc1\xff", b"", encode_link(b.KeepLease(robot="r", epoch=1)), "text"):
             await socket.send(rubbish)
             answers.append(await until(socket, m.Acknowledged))
         await send(socket, WELCOME)

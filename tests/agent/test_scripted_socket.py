@@ -10,6 +10,7 @@ from websockets.asyncio.server import serve
 
 from fleet.agent.teleop import scripted
 from fleet.agent.teleop.desk import Desk
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.codec import decode_from_browser, encode_text
 from fleet.protocol.control import Lease, Mode
@@ -20,7 +21,7 @@ def expert(task, privileged):
 
 
 def telemetry(tick):
-    return m.RobotTelemetry(
+    return b.RobotTelemetry(
         robot="a",
         telemetry=m.Telemetry(
             seq=tick,
@@ -55,19 +56,19 @@ class Server:
         beat = m.Heartbeat(
             seq=0, t_mono_ns=0, t_wall_ns=0, mode=Mode.AUTONOMOUS, epoch=0, policy=None
         )
-        state = m.RobotState(robot="a", revision=1, connection="online", heartbeat=beat)
+        state = b.RobotState(robot="a", revision=1, connection="online", heartbeat=beat)
         self.messages.append(decode_from_browser(await socket.recv()))
-        await socket.send(encode_text(m.Snapshot(robots=(state,))))
+        await socket.send(encode_text(b.Snapshot(robots=(state,))))
         await socket.send("not a message")
         sending = asyncio.create_task(self._send(socket))
         try:
             async for data in socket:
                 message = decode_from_browser(data)
                 self.messages.append(message)
-                if isinstance(message, m.TakeOver):
+                if isinstance(message, b.TakeOver):
                     lease = Lease(epoch=5, holder="script", holder_kind="scripted")
-                    await socket.send(encode_text(m.TakeoverAnswer(robot="a", lease=lease)))
-                if isinstance(message, m.Drive):
+                    await socket.send(encode_text(b.TakeoverAnswer(robot="a", lease=lease)))
+                if isinstance(message, b.Drive):
                     self.driven.set()
         finally:
             sending.cancel()
@@ -104,9 +105,9 @@ async def test_it_watches_everything_with_its_token_takes_over_and_drives():
     async with operating(server):
         await asyncio.wait_for(server.driven.wait(), 10)
     assert server.headers == ["Bearer secret"]
-    assert server.messages[0] == m.Watch(every=True, telemetry=True, privileged=True)
-    assert m.TakeOver(robot="a") in server.messages
-    drive = next(x for x in server.messages if isinstance(x, m.Drive))
+    assert server.messages[0] == b.Watch(every=True, telemetry=True, privileged=True)
+    assert b.TakeOver(robot="a") in server.messages
+    drive = next(x for x in server.messages if isinstance(x, b.Drive))
     assert (drive.epoch, drive.action, drive.frame_age_ms) == (5, (1.0, 0.0, 0.0, 0.0), 0.0)
 
 

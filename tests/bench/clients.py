@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.codec import decode_to_browser, encode_text, unpack_frame
 from fleet.protocol.control import Mode
@@ -20,16 +21,16 @@ class OperatorClient:
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
-        self.states: dict[str, m.RobotState] = {}
+        self.states: dict[str, b.RobotState] = {}
         self.listeners: list[Callable[[m.Message], None]] = []
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         async for data in self.socket:
             message = decode_to_browser(data)
-            if isinstance(message, m.Snapshot):
+            if isinstance(message, b.Snapshot):
                 self.states |= {state.robot: state for state in message.robots}
-            elif isinstance(message, m.RobotState):
+            elif isinstance(message, b.RobotState):
                 self.states[message.robot] = message
             for listener in list(self.listeners):
                 listener(message)
@@ -57,10 +58,10 @@ class OperatorClient:
     async def take_over(self, robot: str, *, timeout_s: float = 10) -> int:
         """Take a robot over and return the lease's epoch. Raises TimeoutError, RuntimeError."""
         waiting = asyncio.create_task(
-            self.wait_for(m.TakeoverAnswer, lambda a: a.robot == robot, timeout_s=timeout_s)
+            self.wait_for(b.TakeoverAnswer, lambda a: a.robot == robot, timeout_s=timeout_s)
         )
         await asyncio.sleep(0)
-        await self.send(m.TakeOver(robot=robot))
+        await self.send(b.TakeOver(robot=robot))
         answer = await waiting
         if answer.lease is None:
             raise RuntimeError(f"{robot}: {answer.reason}")
@@ -75,7 +76,7 @@ class OperatorClient:
         if state is None or state.heartbeat is None or state.lease is not None:
             return False
         if state.heartbeat.mode is Mode.HOLDING:
-            await self.send(m.ResumeRobot(robot=robot))
+            await self.send(b.ResumeRobot(robot=robot))
         return state.heartbeat.mode is Mode.AUTONOMOUS
 
     def cut(self) -> None:
@@ -104,7 +105,7 @@ async def open_operator(url: str, token: str, *, telemetry: bool = False) -> Ope
         compression=None,
     )
     client = OperatorClient(socket)
-    await client.send(m.Watch(every=True, telemetry=telemetry))
+    await client.send(b.Watch(every=True, telemetry=telemetry))
     return client
 
 
@@ -137,13 +138,13 @@ async def watch_thumbnails(
         max_size=m.MAX_LINK_MESSAGE_BYTES,
         compression=None,
     ) as socket:
-        await socket.send(encode_text(m.WatchFrames(feeds=feeds)))
+        await socket.send(encode_text(b.WatchFrames(feeds=feeds)))
         async for data in socket:
             if isinstance(data, str):
                 continue
             header, _ = unpack_frame(data)
             ages_ms.append(header.age_ms)
-            shown = m.FrameShown(
+            shown = b.FrameShown(
                 robot=header.robot, camera=header.camera, size=header.size, seq=header.seq
             )
             await socket.send(encode_text(shown))

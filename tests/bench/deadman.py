@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.episode import open_part
 from learning.experiments.ledger import Ledger
@@ -114,7 +115,7 @@ async def _drive(client: OperatorClient, robot: str, epoch: int, sign: float) ->
         seq += 1
         sent_ns = time.time_ns()
         await client.send(
-            m.Drive(
+            b.Drive(
                 robot=robot,
                 epoch=epoch,
                 seq=seq,
@@ -137,7 +138,7 @@ async def _one(
     cut = Cut(robot, aborted=number % 2 == 0)
 
     def see(message: m.Message) -> None:
-        if isinstance(message, m.RobotTelemetry) and message.robot == robot:
+        if isinstance(message, b.RobotTelemetry) and message.robot == robot:
             cut.see(message.telemetry)
 
     client = await open_operator(url, token)

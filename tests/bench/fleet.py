@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.episode import open_part
 from fleet.protocol.simulation import robot_spec
@@ -34,7 +35,7 @@ async def watch(url: str, token: str, *, seconds_: float) -> Window:
     seen: set[tuple[str, int]] = set()
 
     def collect(message: m.Message) -> None:
-        if not isinstance(message, m.RobotState) or message.heartbeat is None:
+        if not isinstance(message, b.RobotState) or message.heartbeat is None:
             return
         beat = message.heartbeat
         if (message.robot, beat.seq) in seen or not beat.loop.ticks:
@@ -46,7 +47,7 @@ async def watch(url: str, token: str, *, seconds_: float) -> Window:
         window.missed_ticks += beat.loop.missed_ticks
 
     async with operator(url, token, telemetry=True) as client:
-        snapshot = await client.wait_for(m.Snapshot, timeout_s=10)
+        snapshot = await client.wait_for(b.Snapshot, timeout_s=10)
         robots = [state.robot for state in snapshot.robots]
         camera = robot_spec("image").cameras[0].name
         feeds = tuple((robot, camera, "thumbnail") for robot in robots)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from fleet.protocol import messages as m
+from fleet.protocol import browser as b
 from tests.bench.clients import OperatorClient, operator
 
 # The benchmark itself too: each child imports it again, and then finds all of it there.
@@ -66,7 +66,7 @@ async def _kill_one(
     try:
         ticks = chance.randint(3, 60)
         seen = await client.wait_for(
-            m.RobotTelemetry,
+            b.RobotTelemetry,
             lambda t: (
                 t.robot == robot
                 and t.telemetry.t_wall_ns > begun_ns
@@ -90,7 +90,7 @@ async def _drain(client: OperatorClient, var: Path, server: str, robot: str) -> 
     process = await asyncio.to_thread(_start, var, server, robot)
     try:
         await client.wait_for(
-            m.RobotState,
+            b.RobotState,
             lambda s: (
                 s.robot == robot
                 and s.heartbeat is not None

@@ -11,6 +11,7 @@ from channels.testing import WebsocketCommunicator
 from django.test import Client
 
 from fleet.models import Operator
+from fleet.protocol import browser as b
 from fleet.protocol import codec
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
@@ -216,14 +217,14 @@ class OperatorPeer(PersonPeer):
         assert isinstance(data, str)
         return codec.decode_to_browser(data)
 
-    async def watch(self, **fields: object) -> m.Snapshot:
-        await self.send(m.Watch(**{"every": True, **fields}))
-        return await self.until(m.Snapshot)
+    async def watch(self, **fields: object) -> b.Snapshot:
+        await self.send(b.Watch(**{"every": True, **fields}))
+        return await self.until(b.Snapshot)
 
-    async def take_over(self, robot: RobotPeer) -> m.TakeoverAnswer:
+    async def take_over(self, robot: RobotPeer) -> b.TakeoverAnswer:
         """Ask for the lease; the robot takes it when it was granted."""
-        await self.send(m.TakeOver(robot=robot.robot))
-        answer = await self.until(m.TakeoverAnswer)
+        await self.send(b.TakeOver(robot=robot.robot))
+        answer = await self.until(b.TakeoverAnswer)
         if answer.lease is not None:
             await robot.take(m.LeaseGranted)
         return answer

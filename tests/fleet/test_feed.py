@@ -1,5 +1,6 @@
 import time
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.services.live.feeds import Shot, Viewer
 from fleet.services.live.hub import Hub
@@ -20,12 +21,12 @@ def frame(seq: int, feed: tuple[str, str, str] = FRONT, *, t_wall_ns: int = 0) -
     )
 
 
-def shown(seq: int, feed: tuple[str, str, str] = FRONT) -> m.FrameShown:
-    return m.FrameShown(robot=feed[0], camera=feed[1], size=feed[2], seq=seq)
+def shown(seq: int, feed: tuple[str, str, str] = FRONT) -> b.FrameShown:
+    return b.FrameShown(robot=feed[0], camera=feed[1], size=feed[2], seq=seq)
 
 
 async def watching(viewer: ViewerPeer, robot: RobotPeer, *feeds: tuple[str, str, str]) -> None:
-    await viewer.send(m.WatchFrames(feeds=feeds))
+    await viewer.send(b.WatchFrames(feeds=feeds))
     wanted = {(camera, size) for _, camera, size in feeds}
     await robot.until(m.FeedRequest, lambda request: set(request.frames) == wanted)
 
@@ -33,7 +34,7 @@ async def watching(viewer: ViewerPeer, robot: RobotPeer, *feeds: tuple[str, str,
 async def test_a_robot_sends_frames_only_while_somebody_watches(robot, viewer, opened, script):
     await watching(viewer, robot, FRONT)
     second = await opened(ViewerPeer(token="script-token"))
-    await second.send(m.WatchFrames(feeds=(FRONT, WRIST)))
+    await second.send(b.WatchFrames(feeds=(FRONT, WRIST)))
     await robot.until(m.FeedRequest, lambda r: len(r.frames) == 2)
     await second.close()
     assert (await robot.until(m.FeedRequest)).frames == (("front", "thumbnail"),)
@@ -109,7 +110,7 @@ async def test_one_stalled_feed_does_not_stop_another(robot, viewer):
 
 async def test_cameras_the_robot_does_not_have_are_not_asked_for(robot, viewer):
     unknown = (("arm-01", "tail", "full"), ("no-one", "x", "full"))
-    await viewer.send(m.WatchFrames(feeds=(FRONT, *unknown)))
+    await viewer.send(b.WatchFrames(feeds=(FRONT, *unknown)))
     assert (await robot.until(m.FeedRequest)).frames == (("front", "thumbnail"),)
 
 
@@ -140,14 +141,14 @@ def test_a_stalled_viewer_holds_one_waiting_frame_a_feed():
         viewer.offer(Shot(FRONT, seq, 0, bytes(1000)))
         viewer.take()
     subscription = viewer._subscriptions[FRONT]
-    assert len(subscription.unshown) == m.FRAME_CREDIT
+    assert len(subscription.unshown) == b.FRAME_CREDIT
     assert subscription.newest.seq == 999
 
 
 def test_asking_again_for_the_same_feed_gives_no_new_credit():
     viewer = Viewer(lambda: None)
     viewer.want((FRONT,))
-    for seq in range(m.FRAME_CREDIT):
+    for seq in range(b.FRAME_CREDIT):
         viewer.offer(Shot(FRONT, seq, 0, b""))
         assert viewer.take() is not None
     viewer.want((FRONT, WRIST))

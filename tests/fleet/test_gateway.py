@@ -3,6 +3,7 @@ import time
 import pytest
 
 from fleet.models import PolicyReport, Robot
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
 from fleet.services import robots
@@ -114,9 +115,9 @@ async def test_a_silent_robot_turns_stale_then_offline_and_comes_back(
     for seconds, connection in ((3.1, "stale"), (3.0, "offline")):
         clock.advance(seconds)
         hub.tick()
-        state = await scripted.until(m.RobotState, lambda s, c=connection: s.connection == c)
+        state = await scripted.until(b.RobotState, lambda s, c=connection: s.connection == c)
     await robot.heartbeat()
-    back = await scripted.until(m.RobotState, lambda s: s.connection == "online")
+    back = await scripted.until(b.RobotState, lambda s: s.connection == "online")
     assert back.revision > state.revision
 
 
@@ -273,7 +274,7 @@ async def test_telemetry_reaches_those_who_watch_it_without_what_is_privileged(
     asked = await robot.until(m.FeedRequest)
     assert (asked.telemetry, asked.privileged) == (True, False)
     await robot.send(telemetry(tick=4))
-    relayed = await person.until(m.RobotTelemetry)
+    relayed = await person.until(b.RobotTelemetry)
     assert relayed.telemetry.tick == 4
     assert relayed.telemetry.privileged == ()
 
@@ -285,10 +286,10 @@ async def test_a_page_of_one_robot_takes_the_telemetry_of_no_other(hub: Hub, rob
     await here.watch(robots=(robot.robot,), telemetry=True)
     await robot.until(m.FeedRequest, lambda r: r.telemetry)
     await robot.send(telemetry(tick=7))
-    assert (await here.until(m.RobotTelemetry)).telemetry.tick == 7
+    assert (await here.until(b.RobotTelemetry)).telemetry.tick == 7
     await elsewhere.watch(robots=(robot.robot,), telemetry=True)
     await robot.send(telemetry(tick=8))
-    assert (await elsewhere.until(m.RobotTelemetry)).telemetry.tick == 8
+    assert (await elsewhere.until(b.RobotTelemetry)).telemetry.tick == 8
 
 
 async def test_a_script_may_read_privileged_state(hub: Hub, robot, scripted):
@@ -296,6 +297,6 @@ async def test_a_script_may_read_privileged_state(hub: Hub, robot, scripted):
     asked = await robot.until(m.FeedRequest, lambda r: r.telemetry)
     assert asked.privileged
     await robot.send(telemetry(tick=4))
-    assert (await scripted.until(m.RobotTelemetry)).telemetry.privileged == (9.0,)
-    await scripted.send(m.Watch())
+    assert (await scripted.until(b.RobotTelemetry)).telemetry.privileged == (9.0,)
+    await scripted.send(b.Watch())
     assert (await robot.until(m.FeedRequest)).telemetry is False

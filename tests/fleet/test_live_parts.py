@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import LEASE_TTL_S, Lease
 from fleet.services.events import Demand
@@ -73,7 +74,7 @@ def test_revisions_grow_even_when_the_clock_goes_back():
 
 
 def test_a_change_that_changes_nothing_is_no_event():
-    heard: list[m.RobotState] = []
+    heard: list[b.RobotState] = []
     states = States(heard.append)
     states.change("r", stop_pending=True)
     assert states.change("r", stop_pending=True) is None
@@ -83,9 +84,9 @@ def test_a_change_that_changes_nothing_is_no_event():
 def test_an_older_state_of_another_process_is_not_taken():
     states = States(lambda state: None)
     known = states.change("r", connection="online")
-    older = m.RobotState(robot="r", revision=known.revision - 1, connection="stale")
+    older = b.RobotState(robot="r", revision=known.revision - 1, connection="stale")
     assert not states.learn(older)
-    newer = m.RobotState(robot="r", revision=known.revision + 1, connection="stale")
+    newer = b.RobotState(robot="r", revision=known.revision + 1, connection="stale")
     assert states.learn(newer)
     assert states.get("r").connection == "stale"
 
@@ -93,7 +94,7 @@ def test_an_older_state_of_another_process_is_not_taken():
 def test_a_row_does_not_replace_what_is_known_live():
     states = States(lambda state: None)
     states.change("r", connection="online")
-    states.add(m.RobotState(robot="r", revision=2**50, connection="offline"))
+    states.add(b.RobotState(robot="r", revision=2**50, connection="offline"))
     assert states.get("r").connection == "online"
 
 
@@ -108,9 +109,9 @@ def test_demands_of_a_process_that_fell_silent_end(clock: Clock):
 
 
 def test_a_hold_is_dropped_only_on_proof(clock: Clock):
-    def state(epoch: int | None) -> m.RobotState:
+    def state(epoch: int | None) -> b.RobotState:
         lease = Lease(epoch=epoch, holder="a") if epoch else None
-        return m.RobotState(robot="r", revision=1, connection="online", lease=lease)
+        return b.RobotState(robot="r", revision=1, connection="online", lease=lease)
 
     holds = Holds(clock)
     hold = holds.start("r", Lease(epoch=2, holder="a"), object())

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet.models import Operator
+from fleet.protocol import browser as b
 from fleet.protocol import codec
 from fleet.protocol import messages as m
 from fleet.protocol.control import Lease
@@ -70,8 +71,8 @@ async def test_a_changed_role_counts_without_a_new_connection(hub: Hub, robot, o
     (link,) = hub.operators
     await in_thread(lambda: Operator.objects.filter(pk=crew.operator.pk).update(role="viewer"))
     await link.revalidate()
-    await peer.send(m.HoldRobot(robot="arm-01"))
-    answer = await peer.until(m.CommandAnswer)
+    await peer.send(b.HoldRobot(robot="arm-01"))
+    answer = await peer.until(b.CommandAnswer)
     assert "role operator" in answer.answer.reason
 
 
@@ -94,23 +95,23 @@ async def test_a_watch_of_some_robots_is_about_those_only(hub, robot, scripted, 
     other = await opened(RobotPeer("arm-02"))
     await other.hello()
     assert (
-        await scripted.until(m.RobotState, lambda s: s.connection == "online")
+        await scripted.until(b.RobotState, lambda s: s.connection == "online")
     ).robot == "arm-02"
 
 
 async def test_people_may_not_read_privileged_state(hub, robot, opened, crew: Cast):
     peer = await opened(OperatorPeer(crew.admin))
-    await peer.send(m.Watch(every=True, telemetry=True, privileged=True))
+    await peer.send(b.Watch(every=True, telemetry=True, privileged=True))
     assert (await peer.until(m.Refused)).code == "not_allowed"
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (m.HoldRobot(robot="arm-01"), m.Hold),
-        (m.ResumeRobot(robot="arm-01"), m.Resume),
-        (m.Judge(robot="arm-01", outcome="failure", episode="e"), m.MarkOutcome),
-        (m.ReleaseRobot(robot="arm-01"), m.Release),
+        (b.HoldRobot(robot="arm-01"), m.Hold),
+        (b.ResumeRobot(robot="arm-01"), m.Resume),
+        (b.Judge(robot="arm-01", outcome="failure", episode="e"), m.MarkOutcome),
+        (b.ReleaseRobot(robot="arm-01"), m.Release),
     ],
 )
 async def test_a_command_reaches_the_robot_and_its_answer_comes_back(
@@ -120,7 +121,7 @@ async def test_a_command_reaches_the_robot_and_its_answer_comes_back(
     await peer.watch()
     await peer.send(asked)
     command = await robot.take(told)
-    answer = await peer.until(m.CommandAnswer)
+    answer = await peer.until(b.CommandAnswer)
     assert answer.answer.accepted
     assert (answer.answer.command, answer.answer.seq) == (told.__name__, command.seq)
     if told is m.MarkOutcome:
@@ -131,17 +132,17 @@ async def test_a_command_reaches_the_robot_and_its_answer_comes_back(
 @pytest.mark.parametrize(
     "asked",
     [
-        m.HoldRobot(robot="arm-01"),
-        m.ResumeRobot(robot="arm-01"),
-        m.Judge(robot="arm-01", outcome="success"),
-        m.ReleaseRobot(robot="arm-01"),
+        b.HoldRobot(robot="arm-01"),
+        b.ResumeRobot(robot="arm-01"),
+        b.Judge(robot="arm-01", outcome="success"),
+        b.ReleaseRobot(robot="arm-01"),
     ],
 )
 async def test_those_who_may_not_drive_command_nothing(hub, robot, opened, crew, role, asked):
     peer = await opened(OperatorPeer(getattr(crew, role)))
     await peer.watch()
     await peer.send(asked)
-    answer = await peer.until(m.CommandAnswer)
+    answer = await peer.until(b.CommandAnswer)
     assert not answer.answer.accepted
     await robot.until(m.Assignment)
     assert await robot.quiet()
@@ -151,28 +152,28 @@ async def test_only_the_holder_judges_a_held_robot(hub, robot, scripted, opened,
     await scripted.take_over(robot)
     other = await opened(OperatorPeer(crew.operator))
     await other.watch()
-    await other.send(m.Judge(robot="arm-01", outcome="success"))
-    assert "held by script" in (await other.until(m.CommandAnswer)).answer.reason
-    await scripted.send(m.Judge(robot="arm-01", outcome="success"))
+    await other.send(b.Judge(robot="arm-01", outcome="success"))
+    assert "held by script" in (await other.until(b.CommandAnswer)).answer.reason
+    await scripted.send(b.Judge(robot="arm-01", outcome="success"))
     assert (await robot.take(m.MarkOutcome)).judge == "operator:script"
 
 
 async def test_a_robot_that_does_not_answer_is_reported(hub: Hub, clock, robot, scripted):
-    await scripted.send(m.HoldRobot(robot="arm-01"))
+    await scripted.send(b.HoldRobot(robot="arm-01"))
     await robot.until(m.Hold)
     clock.advance(ANSWER_WITHIN_S)
     hub.tick()
-    answer = await scripted.until(m.CommandAnswer)
+    answer = await scripted.until(b.CommandAnswer)
     assert answer.answer.reason == "the robot did not answer"
 
 
 async def test_a_robot_that_is_away_cannot_be_commanded(hub, arm, opened, script):
     peer = await opened(OperatorPeer(token="script-token"))
     await peer.watch()
-    await peer.send(m.HoldRobot(robot="arm-01"))
-    assert "not connected" in (await peer.until(m.CommandAnswer)).answer.reason
-    await peer.send(m.TakeOver(robot="arm-01"))
-    assert "not connected" in (await peer.until(m.TakeoverAnswer)).reason
+    await peer.send(b.HoldRobot(robot="arm-01"))
+    assert "not connected" in (await peer.until(b.CommandAnswer)).answer.reason
+    await peer.send(b.TakeOver(robot="arm-01"))
+    assert "not connected" in (await peer.until(b.TakeoverAnswer)).reason
 
 
 async def test_pings_are_answered(scripted):
@@ -181,10 +182,10 @@ async def test_pings_are_answered(scripted):
 
 
 async def test_the_fleets_settings_follow_the_snapshot_and_their_changes(hub, scripted):
-    await scripted.send(m.Watch(every=True))
-    assert (await scripted.until(m.FleetState)).scripted_paused is False
+    await scripted.send(b.Watch(every=True))
+    assert (await scripted.until(b.FleetState)).scripted_paused is False
     await in_thread(robots.change_settings, scripted_paused=True)
-    assert (await scripted.until(m.FleetState, lambda s: s.scripted_paused)).paused is False
+    assert (await scripted.until(b.FleetState, lambda s: s.scripted_paused)).paused is False
 
 
 # ---- rubbish -------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ RUBBISH = [
     '{"type":"Heartbeat","seq":1}',
     "[" * 5000,
     '{"type":"Watch","robots":[' + '"a",' * 2000 + '"a"]}',
-    "x" * (m.MAX_BROWSER_MESSAGE_BYTES + 1),
+    "x" * (b.MAX_BROWSER_MESSAGE_BYTES + 1),
 ]
 
 
@@ -259,10 +260,10 @@ def test_no_bytes_of_a_robot_raise_anything_but_a_refusal(data: bytes):
 class Page:
     """What a page knows: the snapshot, then events with a higher revision."""
 
-    def __init__(self, snapshot: m.Snapshot) -> None:
+    def __init__(self, snapshot: b.Snapshot) -> None:
         self.states = {state.robot: state for state in snapshot.robots}
 
-    def apply(self, state: m.RobotState) -> None:
+    def apply(self, state: b.RobotState) -> None:
         known = self.states.get(state.robot)
         if known is None or state.revision > known.revision:
             self.states[state.robot] = state
@@ -275,16 +276,16 @@ async def test_a_snapshot_and_its_events_equal_a_fresh_snapshot(
         await scripted.take_over(robot)
 
     async def handed_back() -> None:
-        await scripted.send(m.HandBack(robot="arm-01", epoch=1))
+        await scripted.send(b.HandBack(robot="arm-01", epoch=1))
         await robot.take(m.LeaseEnded)
 
     async def stopped() -> None:
-        await scripted.send(m.StopRobots(every=True))
+        await scripted.send(b.StopRobots(every=True))
         await robot.take(m.Stop)
 
     async def released() -> None:
         await settled(lambda: hub.stops.pending("arm-01") is None)
-        await scripted.send(m.ReleaseRobot(robot="arm-01"))
+        await scripted.send(b.ReleaseRobot(robot="arm-01"))
         await robot.take(m.Release)
 
     async def assigned() -> None:
@@ -315,7 +316,7 @@ async def test_a_snapshot_and_its_events_equal_a_fresh_snapshot(
         # The watcher has everything once a ping it sends now is answered.
         await watcher.send(m.Ping(t_sender_ns=1))
         while not isinstance(message := await watcher.next(), m.Pong):
-            if isinstance(message, m.RobotState):
+            if isinstance(message, b.RobotState):
                 page.apply(message)
         before = copy.copy(page.states)
         truth_then = {s.robot: s for s in hub.states.snapshot()}
@@ -325,11 +326,11 @@ async def test_a_snapshot_and_its_events_equal_a_fresh_snapshot(
 
 
 def test_an_event_older_than_the_snapshot_is_ignored():
-    def state(revision: int, epoch: int) -> m.RobotState:
+    def state(revision: int, epoch: int) -> b.RobotState:
         lease = Lease(epoch=epoch, holder="a")
-        return m.RobotState(robot="r", revision=revision, connection="online", lease=lease)
+        return b.RobotState(robot="r", revision=revision, connection="online", lease=lease)
 
-    page = Page(m.Snapshot(robots=(state(5, 2),)))
+    page = Page(b.Snapshot(robots=(state(5, 2),)))
     page.apply(state(4, 1))
     page.apply(state(5, 1))
     assert page.states["r"].lease.epoch == 2

@@ -3,6 +3,7 @@ import pytest
 from django.db import DatabaseError
 
 from fleet.models import Robot
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
 from fleet.services import events, stops
@@ -21,15 +22,15 @@ async def row(name: str = "arm-01") -> Robot:
 async def test_any_operator_may_stop_every_robot(robot, opened, crew: Cast, role: str):
     peer = await opened(OperatorPeer(getattr(crew, role)))
     await peer.watch()
-    await peer.send(m.StopRobots(every=True))
+    await peer.send(b.StopRobots(every=True))
     assert (await robot.take(m.Stop)).by == role
-    await peer.until(m.RobotState, lambda s: s.stop_pending)
-    state = await peer.until(m.RobotState, lambda s: not s.stop_pending)
+    await peer.until(b.RobotState, lambda s: s.stop_pending)
+    state = await peer.until(b.RobotState, lambda s: not s.stop_pending)
     assert state.heartbeat.mode is Mode.STOPPED
 
 
 async def test_a_stop_is_repeated_until_the_robot_acknowledges_it(hub: Hub, clock, robot, scripted):
-    await scripted.send(m.StopRobots(robots=("arm-01",)))
+    await scripted.send(b.StopRobots(robots=("arm-01",)))
     first = await robot.until(m.Stop)
     for _ in range(3):
         clock.advance(REPEAT_S)
@@ -51,20 +52,20 @@ async def test_a_stop_does_not_wait_for_the_database(hub, robot, scripted, monke
 
     monkeypatch.setattr(stops, "mark_stop", down)
     monkeypatch.setattr(stops, "stop_acknowledged", down)
-    await scripted.send(m.StopRobots(every=True))
+    await scripted.send(b.StopRobots(every=True))
     await robot.take(m.Stop)
-    await scripted.until(m.RobotState, lambda s: s.heartbeat.mode is Mode.STOPPED)
+    await scripted.until(b.RobotState, lambda s: s.heartbeat.mode is Mode.STOPPED)
 
 
 async def test_a_robot_that_was_away_is_stopped_when_it_connects(hub: Hub, opened, arm, script):
     operator = await opened(OperatorPeer(token="script-token"))
     await operator.watch()
-    await operator.send(m.StopRobots(robots=("arm-01",)))
-    await operator.until(m.RobotState, lambda s: s.stop_pending)
+    await operator.send(b.StopRobots(robots=("arm-01",)))
+    await operator.until(b.RobotState, lambda s: s.stop_pending)
     robot = await opened(RobotPeer("arm-01"))
     await robot.greet()
     await robot.take(m.Stop)
-    await operator.until(m.RobotState, lambda s: not s.stop_pending)
+    await operator.until(b.RobotState, lambda s: not s.stop_pending)
 
 
 async def test_a_stop_survives_the_process_that_took_it(hub: Hub, opened, arm, crew: Cast):
@@ -106,7 +107,7 @@ async def test_stopping_some_leaves_the_others_alone(hub: Hub, robot, scripted, 
     other = await opened(RobotPeer("arm-02"))
     await other.hello()
     await other.heartbeat()
-    await scripted.send(m.StopRobots(robots=("arm-02",)))
+    await scripted.send(b.StopRobots(robots=("arm-02",)))
     await other.take(m.Stop)
     await robot.heartbeat()
     assert hub.stops.pending("arm-01") is None
@@ -114,24 +115,24 @@ async def test_stopping_some_leaves_the_others_alone(hub: Hub, robot, scripted, 
 
 async def test_a_stop_ends_the_takeover(hub: Hub, robot, scripted):
     await scripted.take_over(robot)
-    await scripted.send(m.StopRobots(every=True))
+    await scripted.send(b.StopRobots(every=True))
     await robot.take(m.Stop)
     assert hub.takeovers.holder_of("arm-01", 1) is None
-    await scripted.send(m.TakeOver(robot="arm-01"))
-    answer = await scripted.until(m.TakeoverAnswer)
+    await scripted.send(b.TakeOver(robot="arm-01"))
+    answer = await scripted.until(b.TakeoverAnswer)
     assert answer.lease is None
     assert "stop" in answer.reason
 
 
 async def test_a_stopped_robot_is_released_by_an_operator_and_does_not_resume(robot, scripted):
-    await scripted.send(m.StopRobots(every=True))
+    await scripted.send(b.StopRobots(every=True))
     await robot.take(m.Stop)
     await scripted.until(
-        m.RobotState, lambda s: s.heartbeat.mode is Mode.STOPPED and not s.stop_pending
+        b.RobotState, lambda s: s.heartbeat.mode is Mode.STOPPED and not s.stop_pending
     )
-    await scripted.send(m.ReleaseRobot(robot="arm-01"))
+    await scripted.send(b.ReleaseRobot(robot="arm-01"))
     assert (await robot.take(m.Release)).by == "script"
-    state = await scripted.until(m.RobotState, lambda s: s.heartbeat.mode is Mode.HOLDING)
+    state = await scripted.until(b.RobotState, lambda s: s.heartbeat.mode is Mode.HOLDING)
     assert not state.stop_pending
 
 
@@ -139,21 +140,21 @@ async def test_a_stopped_robot_is_released_by_an_operator_and_does_not_resume(ro
 async def test_those_who_may_not_drive_may_not_release(robot, opened, crew: Cast, role: str):
     peer = await opened(OperatorPeer(getattr(crew, role)))
     await peer.watch()
-    await peer.send(m.StopRobots(every=True))
+    await peer.send(b.StopRobots(every=True))
     await robot.take(m.Stop)
-    await peer.until(m.RobotState, lambda s: not s.stop_pending)
-    await peer.send(m.ReleaseRobot(robot="arm-01"))
-    answer = await peer.until(m.CommandAnswer)
+    await peer.until(b.RobotState, lambda s: not s.stop_pending)
+    await peer.send(b.ReleaseRobot(robot="arm-01"))
+    answer = await peer.until(b.CommandAnswer)
     assert "role operator" in answer.answer.reason
     await robot.heartbeat()
     assert await robot.quiet()
 
 
 async def test_a_stop_that_is_not_acknowledged_cannot_be_released(robot, scripted):
-    await scripted.send(m.StopRobots(every=True))
+    await scripted.send(b.StopRobots(every=True))
     await robot.until(m.Stop)
-    await scripted.send(m.ReleaseRobot(robot="arm-01"))
-    answer = await scripted.until(m.CommandAnswer)
+    await scripted.send(b.ReleaseRobot(robot="arm-01"))
+    answer = await scripted.until(b.CommandAnswer)
     assert "not acknowledged" in answer.answer.reason
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from fleet.models import LeaseEnd, TakeoverLease
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import LEASE_TTL_S, Mode
 from fleet.services.live.hub import Hub
@@ -11,9 +12,9 @@ from tests.factories import Cast
 from tests.fleet.peers import OperatorPeer, RobotPeer, settled
 
 
-def drive(epoch: int, seq: int = 1, **fields: object) -> m.Drive:
+def drive(epoch: int, seq: int = 1, **fields: object) -> b.Drive:
     values = {"robot": "arm-01", "epoch": epoch, "seq": seq, "action": (0.5, -0.5)}
-    return m.Drive(**values | fields)
+    return b.Drive(**values | fields)
 
 
 async def leases() -> list[TakeoverLease]:
@@ -41,7 +42,7 @@ async def test_a_takeover_reaches_the_robot_and_a_command_comes_back_accepted(
     await scripted.send(drive(1, seq=7, t_client_ms=12.5))
     teleop = await robot.take(m.Teleop)
     assert (teleop.epoch, teleop.seq, teleop.action) == (1, 7, (0.5, -0.5))
-    relayed = await scripted.until(m.CommandAnswer, lambda a: a.answer.command == "Teleop")
+    relayed = await scripted.until(b.CommandAnswer, lambda a: a.answer.command == "Teleop")
     assert relayed.answer.accepted
     assert (relayed.answer.seq, relayed.answer.t_client_ms) == (7, 12.5)
 
@@ -50,7 +51,7 @@ async def test_everybody_sees_who_holds_the_robot(robot, scripted, opened, crew:
     watcher = await opened(OperatorPeer(crew.viewer))
     await watcher.watch()
     await scripted.take_over(robot)
-    state = await watcher.until(m.RobotState, lambda s: s.lease is not None)
+    state = await watcher.until(b.RobotState, lambda s: s.lease is not None)
     assert (state.lease.holder, state.lease.holder_kind) == ("script", "scripted")
 
 
@@ -67,7 +68,7 @@ async def test_a_second_window_of_the_same_operator_may_not_drive(robot, scripte
     await scripted.take_over(robot)
     window = await opened(OperatorPeer(token="script-token"))
     await window.send(drive(1))
-    answer = await window.until(m.CommandAnswer)
+    answer = await window.until(b.CommandAnswer)
     assert not answer.answer.accepted
     assert "another window" in answer.answer.reason
 
@@ -92,12 +93,12 @@ async def test_those_who_may_drive_get_the_lease(robot, opened, crew: Cast, role
 
 async def test_a_command_without_a_lease_is_refused_and_not_sent(robot, scripted):
     await scripted.send(drive(1))
-    answer = await scripted.until(m.CommandAnswer)
+    answer = await scripted.until(b.CommandAnswer)
     assert not answer.answer.accepted
     assert answer.answer.command == "Teleop"
     await scripted.take_over(robot)
     await scripted.send(drive(2, seq=2))
-    answer = await scripted.until(m.CommandAnswer, lambda a: a.answer.seq == 2)
+    answer = await scripted.until(b.CommandAnswer, lambda a: a.answer.seq == 2)
     assert "epoch 2 holds no lease" in answer.answer.reason
     await scripted.send(drive(1, seq=3))
     assert (await robot.until(m.Teleop)).seq == 3
@@ -107,7 +108,7 @@ async def test_a_command_without_a_lease_is_refused_and_not_sent(robot, scripted
 async def test_driving_by_stale_video_is_refused(robot, scripted, age_ms: float):
     await scripted.take_over(robot)
     await scripted.send(drive(1, frame_age_ms=age_ms))
-    answer = await scripted.until(m.CommandAnswer, lambda a: a.answer.command == "Teleop")
+    answer = await scripted.until(b.CommandAnswer, lambda a: a.answer.command == "Teleop")
     assert "stale video" in answer.answer.reason
     await scripted.send(drive(1, seq=2, frame_age_ms=500.0))
     assert (await robot.until(m.Teleop)).seq == 2
@@ -126,9 +127,9 @@ async def test_an_action_that_is_not_finite_never_reaches_the_robot(hub: Hub, ro
 
 async def test_handing_back_returns_the_robot_to_its_policy(robot, scripted):
     await scripted.take_over(robot)
-    await scripted.send(m.HandBack(robot="arm-01", epoch=1))
+    await scripted.send(b.HandBack(robot="arm-01", epoch=1))
     assert (await robot.take(m.LeaseEnded)).how == "hand_back"
-    answer = await scripted.until(m.CommandAnswer, lambda a: a.answer.command == "LeaseEnded")
+    answer = await scripted.until(b.CommandAnswer, lambda a: a.answer.command == "LeaseEnded")
     assert answer.answer.mode is Mode.AUTONOMOUS
     await ended(LeaseEnd.HAND_BACK)
 
@@ -137,7 +138,7 @@ async def test_a_robot_can_be_taken_again_at_once_under_a_higher_epoch(robot, sc
     for epoch in (1, 2, 3):
         answer = await scripted.take_over(robot)
         assert answer.lease.epoch == epoch
-        await scripted.send(m.HandBack(robot="arm-01", epoch=epoch))
+        await scripted.send(b.HandBack(robot="arm-01", epoch=epoch))
         await robot.take(m.LeaseEnded)
 
 
@@ -164,7 +165,7 @@ async def test_a_silent_holder_loses_the_lease(hub: Hub, clock, robot, scripted)
 async def test_any_command_or_keep_alive_renews_the_lease(hub: Hub, clock, robot, scripted):
     await scripted.take_over(robot)
     before = (await leases())[0].expires_at
-    for seq, message in enumerate([m.KeepLease(robot="arm-01", epoch=1), drive(1, seq=9)]):
+    for seq, message in enumerate([b.KeepLease(robot="arm-01", epoch=1), drive(1, seq=9)]):
         clock.advance(LEASE_TTL_S - 0.1)
         await scripted.send(message)
         await scripted.send(m.Ping(t_sender_ns=seq))
@@ -179,7 +180,7 @@ async def test_any_command_or_keep_alive_renews_the_lease(hub: Hub, clock, robot
 
 
 async def test_a_lease_that_the_robot_does_not_take_ends(robot, scripted):
-    await scripted.send(m.TakeOver(robot="arm-01"))
+    await scripted.send(b.TakeOver(robot="arm-01"))
     granted = await robot.until(m.LeaseGranted)
     await robot.send(
         m.Acknowledged(
@@ -190,15 +191,15 @@ async def test_a_lease_that_the_robot_does_not_take_ends(robot, scripted):
             mode=Mode.AUTONOMOUS,
         )
     )
-    answer = await scripted.until(m.CommandAnswer)
+    answer = await scripted.until(b.CommandAnswer)
     assert not answer.answer.accepted
-    await scripted.until(m.RobotState, lambda s: s.lease is None and s.revision > 0)
+    await scripted.until(b.RobotState, lambda s: s.lease is None and s.revision > 0)
     await ended(LeaseEnd.REFUSED)
 
 
 async def test_an_evaluation_episode_is_not_offered_for_takeover(robot, scripted):
     await robot.heartbeat(purpose="eval")
-    await scripted.until(m.RobotState, lambda s: s.heartbeat and s.heartbeat.purpose == "eval")
+    await scripted.until(b.RobotState, lambda s: s.heartbeat and s.heartbeat.purpose == "eval")
     answer = await scripted.take_over(robot)
     assert answer.lease is None
     assert "evaluation" in answer.reason
@@ -214,7 +215,7 @@ async def test_a_robot_that_gave_up_the_takeover_itself_ends_the_lease(robot, sc
     await scripted.take_over(robot)
     await robot.heartbeat(mode=Mode.HOLDING, epoch=1)
     await scripted.until(
-        m.RobotState, lambda s: s.lease is None and s.heartbeat.mode is Mode.HOLDING
+        b.RobotState, lambda s: s.lease is None and s.heartbeat.mode is Mode.HOLDING
     )
     await ended(LeaseEnd.LOST)
 
@@ -252,12 +253,12 @@ async def test_a_revoked_lease_stops_its_holder(hub: Hub, robot, scripted, crew:
     assert (await robot.take(m.LeaseEnded)).how == "lost"
     await settled(lambda: hub.takeovers.holder_of("arm-01", 1) is None)
     await scripted.send(drive(1))
-    answer = await scripted.until(m.CommandAnswer, lambda a: a.answer.command == "Teleop")
+    answer = await scripted.until(b.CommandAnswer, lambda a: a.answer.command == "Teleop")
     assert not answer.answer.accepted
 
 
 async def test_a_lost_lease_leaves_other_robots_alone(hub: Hub, robot, scripted):
     answer = await scripted.take_over(robot)
-    await scripted.send(m.TakeOver(robot="arm-99"))
-    assert (await scripted.until(m.TakeoverAnswer)).lease is None
+    await scripted.send(b.TakeOver(robot="arm-99"))
+    assert (await scripted.until(b.TakeoverAnswer)).lease is None
     assert hub.takeovers.holder_of("arm-01", answer.lease.epoch)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from fleet.protocol import browser as b
 from fleet.protocol import codec
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
@@ -43,7 +44,7 @@ class End:
         self.socket = socket
 
     async def send(self, message: m.Message) -> None:
-        text = isinstance(message, m.FromBrowser | m.FromViewer)
+        text = isinstance(message, b.FromBrowser | b.FromViewer)
         await self.socket.send(codec.encode_text(message) if text else codec.encode_link(message))
 
     async def until(
@@ -120,17 +121,17 @@ async def operator(two: tuple[live.LiveServer, live.LiveServer], arm: Arm) -> As
         f"{far.ws_url}/ws/operator/", additional_headers=headers, close_timeout=1
     ) as socket:
         operator = End(socket)
-        await operator.send(m.Watch(every=True))
+        await operator.send(b.Watch(every=True))
         await operator.until(
-            m.RobotState,
+            b.RobotState,
             lambda s: s.robot == "robot-1" and s.connection == "online" and s.heartbeat,
         )
         yield operator
 
 
 async def take_over(operator: End, arm: Arm) -> int:
-    await operator.send(m.TakeOver(robot="robot-1"))
-    answer = await operator.until(m.TakeoverAnswer)
+    await operator.send(b.TakeOver(robot="robot-1"))
+    answer = await operator.until(b.TakeoverAnswer)
     assert answer.lease is not None, answer.reason
     granted = await arm.until(m.LeaseGranted)
     assert granted.lease.epoch == answer.lease.epoch
@@ -141,24 +142,24 @@ async def take_over(operator: End, arm: Arm) -> int:
 
 async def test_commands_and_their_answers_cross(arm: Arm, operator: End):
     epoch = await take_over(operator, arm)
-    await operator.until(m.RobotState, lambda s: s.lease is not None and s.lease.epoch == epoch)
+    await operator.until(b.RobotState, lambda s: s.lease is not None and s.lease.epoch == epoch)
     for seq in range(1, 20):
         await operator.send(
-            m.Drive(robot="robot-1", epoch=epoch, seq=seq, action=(0.1, 0.2), t_client_ms=seq)
+            b.Drive(robot="robot-1", epoch=epoch, seq=seq, action=(0.1, 0.2), t_client_ms=seq)
         )
         teleop = await arm.until(m.Teleop)
         assert teleop.seq == seq
         await arm.answer(teleop, seq=seq, epoch=epoch, t_client_ms=teleop.t_client_ms)
         answer = await operator.until(
-            m.CommandAnswer, lambda a, seq=seq: a.answer.command == "Teleop" and a.answer.seq == seq
+            b.CommandAnswer, lambda a, seq=seq: a.answer.command == "Teleop" and a.answer.seq == seq
         )
         assert answer.answer.accepted
-    await operator.send(m.HandBack(robot="robot-1", epoch=epoch))
+    await operator.send(b.HandBack(robot="robot-1", epoch=epoch))
     ended = await arm.until(m.LeaseEnded)
     assert ended.how == "hand_back"
     arm.mode = Mode.AUTONOMOUS
     await arm.answer(ended, epoch=epoch)
-    await operator.until(m.RobotState, lambda s: s.lease is None)
+    await operator.until(b.RobotState, lambda s: s.lease is None)
 
 
 async def test_when_the_operator_on_the_other_process_leaves_the_robot_holds(
@@ -170,21 +171,21 @@ async def test_when_the_operator_on_the_other_process_leaves_the_robot_holds(
 
 
 async def test_a_stop_crosses_and_its_acknowledgement_comes_back(arm: Arm, operator: End):
-    await operator.send(m.StopRobots(every=True))
+    await operator.send(b.StopRobots(every=True))
     stop = await arm.until(m.Stop)
     again = await arm.until(m.Stop)
     assert again.stop_id == stop.stop_id
     arm.mode = Mode.STOPPED
     await arm.answer(stop, stop_id=stop.stop_id)
     await operator.until(
-        m.RobotState,
+        b.RobotState,
         lambda s: s.robot == "robot-1" and not s.stop_pending and s.heartbeat.mode is Mode.STOPPED,
     )
-    await operator.send(m.ReleaseRobot(robot="robot-1"))
+    await operator.send(b.ReleaseRobot(robot="robot-1"))
     release = await arm.until(m.Release)
     arm.mode = Mode.HOLDING
     await arm.answer(release, seq=release.seq)
-    assert (await operator.until(m.CommandAnswer)).answer.command == "Release"
+    assert (await operator.until(b.CommandAnswer)).answer.command == "Release"
 
 
 async def test_frames_and_telemetry_cross_only_while_wanted(two, arm: Arm, operator: End):
@@ -194,8 +195,8 @@ async def test_frames_and_telemetry_cross_only_while_wanted(two, arm: Arm, opera
         f"{far.ws_url}/ws/feed/", additional_headers=headers, close_timeout=1
     ) as socket:
         viewer = End(socket)
-        await viewer.send(m.WatchFrames(feeds=(("robot-1", "front", "thumbnail"),)))
-        await operator.send(m.Watch(every=True, telemetry=True, privileged=True))
+        await viewer.send(b.WatchFrames(feeds=(("robot-1", "front", "thumbnail"),)))
+        await operator.send(b.Watch(every=True, telemetry=True, privileged=True))
         asked = await arm.until(m.FeedRequest, lambda r: r.frames and r.telemetry and r.privileged)
         assert asked.frames == (("front", "thumbnail"),)
 
@@ -224,9 +225,9 @@ async def test_frames_and_telemetry_cross_only_while_wanted(two, arm: Arm, opera
         async with asyncio.timeout(WAIT_S):
             header, jpeg = codec.unpack_frame(await socket.recv())
         assert (header.robot, jpeg) == ("robot-1", b"jpeg")
-        assert (await operator.until(m.RobotTelemetry)).telemetry.privileged == (1.0,)
+        assert (await operator.until(b.RobotTelemetry)).telemetry.privileged == (1.0,)
         filming.cancel()
-    await operator.send(m.Watch(every=True))
+    await operator.send(b.Watch(every=True))
     # The other process says so no more, and its demand runs out.
     await arm.until(m.FeedRequest, lambda r: not r.frames and not r.telemetry)
 
@@ -265,6 +266,6 @@ async def test_a_robot_that_moves_to_the_other_process_is_driven_there(
             await arm.socket.wait_closed()
         assert arm.socket.close_code == m.CloseCode.REPLACED
         epoch = await take_over(operator, moved)
-        await operator.send(m.Drive(robot="robot-1", epoch=epoch, seq=1, action=(0.0, 0.0)))
+        await operator.send(b.Drive(robot="robot-1", epoch=epoch, seq=1, action=(0.0, 0.0)))
         assert (await moved.until(m.Teleop)).epoch == epoch
         beating.cancel()

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from fleet.protocol import browser as b
 from fleet.protocol import episode
 from fleet.protocol import messages as m
 from fleet.protocol.codec import FrameHeader, encode_link, encode_text, pack_frame
@@ -143,21 +144,21 @@ MESSAGES: tuple[m.Message, ...] = (
     m.Stop(stop_id="stop-1", by="ada"),
     m.Release(seq=4, by="bo"),
     m.Refused(code="malformed", reason="Object missing required field"),
-    m.Watch(robots=("robot-1",), every=True, telemetry=True, privileged=True),
-    m.TakeOver(robot="robot-1", t_client_ms=1.5),
-    m.KeepLease(robot="robot-1", epoch=4),
-    m.HandBack(robot="robot-1", epoch=4),
-    m.Drive(
+    b.Watch(robots=("robot-1",), every=True, telemetry=True, privileged=True),
+    b.TakeOver(robot="robot-1", t_client_ms=1.5),
+    b.KeepLease(robot="robot-1", epoch=4),
+    b.HandBack(robot="robot-1", epoch=4),
+    b.Drive(
         robot="robot-1", epoch=4, seq=8, action=(0.5, -1.0), t_client_ms=1.5, frame_age_ms=80.0
     ),
-    m.HoldRobot(robot="robot-1"),
-    m.ResumeRobot(robot="robot-1"),
-    m.Judge(robot="robot-1", outcome="success", episode=UID),
-    m.StopRobots(robots=("robot-1",), every=True),
-    m.ReleaseRobot(robot="robot-1"),
-    m.WatchFrames(feeds=(("robot-1", "front", "thumbnail"),)),
-    m.FrameShown(robot="robot-1", camera="front", size="thumbnail", seq=5),
-    m.RobotState(
+    b.HoldRobot(robot="robot-1"),
+    b.ResumeRobot(robot="robot-1"),
+    b.Judge(robot="robot-1", outcome="success", episode=UID),
+    b.StopRobots(robots=("robot-1",), every=True),
+    b.ReleaseRobot(robot="robot-1"),
+    b.WatchFrames(feeds=(("robot-1", "front", "thumbnail"),)),
+    b.FrameShown(robot="robot-1", camera="front", size="thumbnail", seq=5),
+    b.RobotState(
         robot="robot-1",
         revision=17,
         connection="stale",
@@ -168,16 +169,16 @@ MESSAGES: tuple[m.Message, ...] = (
         stop_pending=True,
         t_wall_ns=WALL,
     ),
-    m.Snapshot(robots=(), operator="ada", operator_kind="human"),
-    m.RobotTelemetry(robot="robot-1", telemetry=TELEMETRY),
-    m.TakeoverAnswer(robot="robot-1", lease=LEASE, reason="", t_client_ms=1.5),
-    m.CommandAnswer(robot="robot-1", answer=ACKNOWLEDGED),
-    m.FleetState(paused=True, scripted_paused=True),
+    b.Snapshot(robots=(), operator="ada", operator_kind="human"),
+    b.RobotTelemetry(robot="robot-1", telemetry=TELEMETRY),
+    b.TakeoverAnswer(robot="robot-1", lease=LEASE, reason="", t_client_ms=1.5),
+    b.CommandAnswer(robot="robot-1", answer=ACKNOWLEDGED),
+    b.FleetState(paused=True, scripted_paused=True),
 )
 
 ALL_KINDS: frozenset[type] = frozenset(
     kind
-    for union in (m.FromRobot, m.ToRobot, m.FromBrowser, m.FromViewer, m.ToBrowser)
+    for union in (m.FromRobot, m.ToRobot, b.FromBrowser, b.FromViewer, b.ToBrowser)
     for kind in typing.get_args(union)
 )
 BINARY_KINDS = frozenset(typing.get_args(m.FromRobot)) | frozenset(typing.get_args(m.ToRobot))

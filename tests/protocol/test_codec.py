@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.protocol import browser as b
 from fleet.protocol import codec
 from fleet.protocol import messages as m
 from fleet.protocol.codec import BadMessage
@@ -78,7 +79,7 @@ def test_messages_over_the_limit_are_refused_unread():
     with pytest.raises(BadMessage, match="limit"):
         codec.decode_to_robot(b"\x00" * (m.MAX_LINK_MESSAGE_BYTES + 1))
     with pytest.raises(BadMessage, match="limit"):
-        codec.decode_from_browser(" " * (m.MAX_BROWSER_MESSAGE_BYTES + 1))
+        codec.decode_from_browser(" " * (b.MAX_BROWSER_MESSAGE_BYTES + 1))
 
 
 def test_weights_over_the_inline_limit_are_refused():
@@ -103,7 +104,7 @@ def test_a_message_for_the_other_direction_is_refused():
         codec.decode_from_robot, codec.encode_link(m.Stop(stop_id="s", by="a"))
     )
     assert not decodes_or_refuses(
-        codec.decode_from_browser, codec.encode_text(m.TakeoverAnswer(robot="r", lease=None))
+        codec.decode_from_browser, codec.encode_text(b.TakeoverAnswer(robot="r", lease=None))
     )
 
 
@@ -117,7 +118,7 @@ def test_actions_of_no_robot_are_refused(action):
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "-x", "x" * 65, "ä"])
 def test_names_that_are_no_names_are_refused(name):
-    data = codec.encode_text(m.HoldRobot(robot=name))
+    data = codec.encode_text(b.HoldRobot(robot=name))
     assert not decodes_or_refuses(codec.decode_from_browser, data)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fleet.agent.teleop.gate import Gate, GateConfig
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
 
@@ -42,7 +43,7 @@ class Watched:
     """One robot as the desk knows it."""
 
     gate: Gate
-    state: m.RobotState | None = None
+    state: b.RobotState | None = None
     telemetry: m.Telemetry | None = None
     heard_s: float = 0.0
     # Not asked for before this time.
@@ -108,23 +109,23 @@ class Desk:
         self._robots.clear()
         self._turn = None
 
-    def receive(self, message: m.ToBrowser, now_s: float) -> list[m.FromBrowser]:
+    def receive(self, message: b.ToBrowser, now_s: float) -> list[b.FromBrowser]:
         """Take one message in and return what to send."""
         match message:
-            case m.Snapshot():
+            case b.Snapshot():
                 known = {state.robot for state in message.robots}
                 for robot in self._robots.keys() - known:
                     del self._robots[robot]
                 return [reply for state in message.robots for reply in self._state(state, now_s)]
-            case m.RobotState():
+            case b.RobotState():
                 return self._state(message, now_s)
-            case m.FleetState():
+            case b.FleetState():
                 self.paused = message.scripted_paused
-            case m.RobotTelemetry():
+            case b.RobotTelemetry():
                 return self._telemetry(message.robot, message.telemetry, now_s)
-            case m.TakeoverAnswer():
+            case b.TakeoverAnswer():
                 return self._answer(message, now_s)
-            case m.CommandAnswer():
+            case b.CommandAnswer():
                 return self._command_answer(message.robot, message.answer, now_s)
             case m.Refused():
                 self.counts.refusal(message.code)
@@ -133,7 +134,7 @@ class Desk:
                 return []
         return []
 
-    def poll(self, now_s: float) -> list[m.FromBrowser]:
+    def poll(self, now_s: float) -> list[b.FromBrowser]:
         """Do what is due without a message: timeouts, the pause, and asking for a robot."""
         turn = self._turn
         if turn is None:
@@ -155,7 +156,7 @@ class Desk:
 
     # ---- what the server says ------------------------------------------------------------------
 
-    def _state(self, state: m.RobotState, now_s: float) -> list[m.FromBrowser]:
+    def _state(self, state: b.RobotState, now_s: float) -> list[b.FromBrowser]:
         watched = self._watched(state.robot)
         if watched.state is not None and state.revision < watched.state.revision:
             return []
@@ -174,12 +175,12 @@ class Desk:
             self._leave(watched, now_s)
         return []
 
-    def _answer(self, answer: m.TakeoverAnswer, now_s: float) -> list[m.FromBrowser]:
+    def _answer(self, answer: b.TakeoverAnswer, now_s: float) -> list[b.FromBrowser]:
         turn = self._turn
         if turn is None or turn.robot != answer.robot or turn.epoch is not None:
             # Granted after we gave up asking: give it back, or the robot waits for its expiry.
             if answer.lease is not None:
-                return [m.HandBack(robot=answer.robot, epoch=answer.lease.epoch)]
+                return [b.HandBack(robot=answer.robot, epoch=answer.lease.epoch)]
             return []
         watched = self._watched(turn.robot)
         if answer.lease is None:
@@ -195,7 +196,7 @@ class Desk:
 
     def _command_answer(
         self, robot: str, answer: m.Acknowledged, now_s: float
-    ) -> list[m.FromBrowser]:
+    ) -> list[b.FromBrowser]:
         turn = self._turn
         if turn is None or turn.robot != robot or answer.epoch != turn.epoch:
             return []
@@ -213,7 +214,7 @@ class Desk:
 
     # ---- what the robots say -------------------------------------------------------------------
 
-    def _telemetry(self, robot: str, now: m.Telemetry, now_s: float) -> list[m.FromBrowser]:
+    def _telemetry(self, robot: str, now: m.Telemetry, now_s: float) -> list[b.FromBrowser]:
         watched = self._watched(robot)
         before, watched.telemetry, watched.heard_s = watched.telemetry, now, now_s
         ended = now.episode != watched.gate.episode
@@ -240,13 +241,13 @@ class Desk:
         # Silence is no motion: the robot's dead-man holds it (docs/safety.md).
         return [] if watched.gate.taking_hold else [self._drive(expert)]
 
-    def _drive(self, expert: np.ndarray) -> m.Drive:
+    def _drive(self, expert: np.ndarray) -> b.Drive:
         turn = self._turn
         assert turn is not None
         assert turn.epoch is not None
         turn.seq += 1
         self.counts.sent_commands += 1
-        return m.Drive(
+        return b.Drive(
             robot=turn.robot,
             epoch=turn.epoch,
             seq=turn.seq,
@@ -256,7 +257,7 @@ class Desk:
 
     # ---- whom to help --------------------------------------------------------------------------
 
-    def _choose(self, now_s: float) -> list[m.FromBrowser]:
+    def _choose(self, now_s: float) -> list[b.FromBrowser]:
         best, urgency = None, 0.0
         for robot, watched in self._robots.items():
             if now_s >= watched.retry_s and (u := self._urgency(watched, now_s)) > urgency:
@@ -267,9 +268,9 @@ class Desk:
         if watched.abandoned_s is not None and watched.telemetry is None:
             # It holds between episodes, with nothing to drive: let it start the next one.
             watched.retry_s = now_s + HOLD_PATIENCE_S
-            return [m.ResumeRobot(robot=best)]
+            return [b.ResumeRobot(robot=best)]
         self._turn = Turn(best, now_s)
-        return [m.TakeOver(robot=best)]
+        return [b.TakeOver(robot=best)]
 
     def _urgency(self, watched: Watched, now_s: float) -> float:
         state = watched.state
@@ -285,7 +286,7 @@ class Desk:
             return 0.0
         return watched.gate.urgency
 
-    def _hand_back(self, now_s: float, why: str) -> list[m.FromBrowser]:
+    def _hand_back(self, now_s: float, why: str) -> list[b.FromBrowser]:
         turn = self._turn
         assert turn is not None
         assert turn.epoch is not None
@@ -298,7 +299,7 @@ class Desk:
             turn.refused,
         )
         self._leave(self._watched(turn.robot), now_s)
-        return [m.HandBack(robot=turn.robot, epoch=turn.epoch)]
+        return [b.HandBack(robot=turn.robot, epoch=turn.epoch)]
 
     def _leave(self, watched: Watched, now_s: float) -> None:
         watched.gate.handed_back()

@@ -27,6 +27,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from fleet.agent.drivers.experts import PRIVILEGED_DIM, expert_action
 from fleet.agent.teleop.desk import Desk
 from fleet.agent.teleop.gate import GateConfig
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.codec import BadMessage, decode_to_browser, encode_text
 from fleet.protocol.simulation import TASKS
@@ -109,7 +110,7 @@ async def operate(server: str, credentials: Credentials, desk: Desk) -> None:
             ) as socket:
                 logger.info("%s: connected", credentials.name)
                 pause_s = FIRST_PAUSE_S
-                watch = m.Watch(every=True, telemetry=True, privileged=True)
+                watch = b.Watch(every=True, telemetry=True, privileged=True)
                 await socket.send(encode_text(watch))
                 poll = asyncio.create_task(_poll(socket, desk))
                 try:

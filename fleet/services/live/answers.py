@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.services.live.links import OperatorLink
 
@@ -35,7 +36,7 @@ class Answers:
         _, link = self._waiting.pop((robot, answer.command, number), (0.0, None))
         return link
 
-    def overdue(self) -> list[tuple[OperatorLink, m.CommandAnswer]]:
+    def overdue(self) -> list[tuple[OperatorLink, b.CommandAnswer]]:
         """Return what to tell those whose robot did not answer, once."""
         now = self._monotonic()
         late = [key for key, (due, _) in self._waiting.items() if due <= now]
@@ -59,9 +60,9 @@ def refusal(
     seq: int = 0,
     epoch: int = 0,
     t_client_ms: float = 0.0,
-) -> m.CommandAnswer:
+) -> b.CommandAnswer:
     """Return the server's own refusal of a command, in the robot's words."""
-    return m.CommandAnswer(
+    return b.CommandAnswer(
         robot=robot,
         answer=m.Acknowledged(
             seq=seq,

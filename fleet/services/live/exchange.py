@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fleet.protocol import browser as b
 from fleet.protocol import codec
-from fleet.protocol import messages as m
 from fleet.services import events
 from fleet.services.live.bus import Bus
 
 if TYPE_CHECKING:
     from fleet.services.live.hub import Hub
 
-_state = msgspec.json.Decoder(m.RobotState)
-_answer = msgspec.json.Decoder(m.CommandAnswer)
-_fleet = msgspec.json.Decoder(m.FleetState)
+_state = msgspec.json.Decoder(b.RobotState)
+_answer = msgspec.json.Decoder(b.CommandAnswer)
+_fleet = msgspec.json.Decoder(b.FleetState)
 _policies = msgspec.msgpack.Decoder(events.PolicyForRobots)
 _links = msgspec.msgpack.Decoder(events.LinkTaken)
 _stops = msgspec.msgpack.Decoder(events.StopRequest)
@@ -78,7 +78,7 @@ class Exchange:
             case ["demand" | "telemetry" | "feed" as kind, robot, *feed]:
                 hub.feeds.on_bus(kind, robot, feed, payload)
 
-    def _learn(self, state: m.RobotState) -> None:
+    def _learn(self, state: b.RobotState) -> None:
         # Of a robot that is here, only this process knows better.
         if state.robot not in self._hub.links and self._hub.states.learn(state):
             self._hub.stops.learned(state)

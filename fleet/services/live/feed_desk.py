@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.services import events
 from fleet.services.live.feeds import Demands, Shot, Viewer, union
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _frame = msgspec.msgpack.Decoder(m.Frame)
 _demand = msgspec.msgpack.Decoder(events.Demand)
-_telemetry = msgspec.json.Decoder(m.RobotTelemetry)
+_telemetry = msgspec.json.Decoder(b.RobotTelemetry)
 
 
 class FeedDesk:
@@ -98,13 +99,13 @@ class FeedDesk:
 
     def telemetry(self, robot: str, telemetry: m.Telemetry) -> None:
         """Pass a robot's fast state to everyone who watches it. State: the newest only."""
-        message = m.RobotTelemetry(robot=robot, telemetry=telemetry)
+        message = b.RobotTelemetry(robot=robot, telemetry=telemetry)
         self._deliver(message)
         if any(request.telemetry for request in self._demands.elsewhere(robot)):
             payload = msgspec.json.encode(message)
             self._hub.bus.publish_state(events.telemetry_of(robot), payload)
 
-    def _deliver(self, message: m.RobotTelemetry) -> None:
+    def _deliver(self, message: b.RobotTelemetry) -> None:
         texts: dict[bool, str] = {}
         for link in self._hub.operators:
             watch = link.watch
@@ -137,7 +138,7 @@ class FeedDesk:
         return max(0.0, (time.time_ns() - shot.taken_wall_ns) / 1e6)
 
 
-def _encode(message: m.RobotTelemetry, *, privileged: bool) -> str:
+def _encode(message: b.RobotTelemetry, *, privileged: bool) -> str:
     if not privileged and message.telemetry.privileged:
         plain = msgspec.structs.replace(message.telemetry, privileged=())
         message = msgspec.structs.replace(message, telemetry=plain)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.services.events import Demand
 
@@ -55,7 +56,7 @@ class Viewer:
         subscription = self._subscriptions.get(shot.feed)
         if subscription is not None:
             subscription.newest = shot
-            if len(subscription.unshown) < m.FRAME_CREDIT:
+            if len(subscription.unshown) < b.FRAME_CREDIT:
                 self._on_ready()
 
     def shown(self, feed: Feed, seq: int) -> None:
@@ -72,7 +73,7 @@ class Viewer:
         """Return a frame that may be sent now and count its credit, or None."""
         for feed, subscription in self._subscriptions.items():
             shot = subscription.newest
-            if shot is not None and len(subscription.unshown) < m.FRAME_CREDIT:
+            if shot is not None and len(subscription.unshown) < b.FRAME_CREDIT:
                 subscription.newest = None
                 subscription.unshown.append(shot.seq)
                 # The next feed's turn comes first next time.

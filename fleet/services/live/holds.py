@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from fleet.exceptions import LeaseGone
-from fleet.protocol import messages as m
+from fleet.protocol import browser as b
 from fleet.protocol.control import LEASE_TTL_S, Lease
 from fleet.services.live.links import OperatorLink
 
@@ -90,7 +90,7 @@ class Holds:
             hold.renewed = now
         return due
 
-    def compare(self, state: m.RobotState) -> Hold | None:
+    def compare(self, state: b.RobotState) -> Hold | None:
         """Return the hold that `state` proves to be over, or None."""
         hold = self._holds.get(state.robot)
         if hold is None:

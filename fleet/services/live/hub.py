@@ -16,6 +16,7 @@ import msgspec
 from django.conf import settings
 
 from fleet.models import Robot
+from fleet.protocol import browser as b
 from fleet.protocol import codec
 from fleet.protocol import messages as m
 from fleet.services import events
@@ -203,11 +204,11 @@ class Hub:
         if answer.stop_id:
             self.stops.acknowledged(robot, answer.stop_id)
         self.takeovers.acknowledged(robot, answer)
-        relayed = m.CommandAnswer(robot=robot, answer=answer)
+        relayed = b.CommandAnswer(robot=robot, answer=answer)
         if not self.relay(relayed) and not answer.stop_id:
             self.bus.publish_command(events.ANSWERS, msgspec.json.encode(relayed), ttl_s=1.0)
 
-    def relay(self, relayed: m.CommandAnswer) -> bool:
+    def relay(self, relayed: b.CommandAnswer) -> bool:
         """Pass an answer to the socket here that waits for it. False when none does."""
         link = self.answers.resolve(relayed.robot, relayed.answer)
         if link is None and relayed.answer.command == "Teleop":
@@ -234,7 +235,7 @@ class Hub:
         for state in await in_thread(_offline_states):
             self.states.add(state)
 
-    def _state_changed(self, state: m.RobotState) -> None:
+    def _state_changed(self, state: b.RobotState) -> None:
         self.takeovers.compare(state)
         payload = msgspec.json.encode(state)
         text = payload.decode()
@@ -264,9 +265,9 @@ def use(hub: Hub) -> Hub:
     return hub
 
 
-def _offline_states() -> list[m.RobotState]:
+def _offline_states() -> list[b.RobotState]:
     return [
-        m.RobotState(
+        b.RobotState(
             robot=robot.name,
             revision=int(robot.last_heartbeat_at.timestamp() * 1e6)
             if robot.last_heartbeat_at

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fleet.models import Operator, Role
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 
 
@@ -54,7 +55,7 @@ class OperatorLink(Protocol):
     """An operator's socket in this process."""
 
     who: Who
-    watch: m.Watch
+    watch: b.Watch
 
     def send(self, message: m.Message, *, ttl_s: float | None = None) -> None:
         """Send an answer."""
@@ -63,11 +64,11 @@ class OperatorLink(Protocol):
         """Send encoded state; it replaces what waits under `key`."""
 
 
-def watches(watch: m.Watch, robot: str) -> bool:
+def watches(watch: b.Watch, robot: str) -> bool:
     """Say whether `watch` covers `robot`."""
     return watch.every or robot in watch.robots
 
 
-def watches_closely(watch: m.Watch, robot: str) -> bool:
+def watches_closely(watch: b.Watch, robot: str) -> bool:
     """Say whether `watch` asks for the telemetry of `robot`."""
     return watch.telemetry and (robot in watch.robots or (watch.every and not watch.robots))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from django.db import DatabaseError
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
 from fleet.services import events, stops
@@ -104,7 +105,7 @@ class PendingStops:
         self._hub.states.change(robot, stop_pending=False)
         self._write(in_thread(stops.stop_acknowledged, robot=robot, stop_id=stop_id))
 
-    def learned(self, state: m.RobotState) -> None:
+    def learned(self, state: b.RobotState) -> None:
         """Take from another process that a robot there has stopped."""
         stopped = state.heartbeat is not None and state.heartbeat.mode is Mode.STOPPED
         if stopped and not state.stop_pending:

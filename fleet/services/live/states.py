@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 
 
@@ -18,7 +19,7 @@ class States:
 
     def __init__(
         self,
-        on_change: Callable[[m.RobotState], None],
+        on_change: Callable[[b.RobotState], None],
         *,
         wall_ns: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
@@ -26,7 +27,7 @@ class States:
         self._on_change = on_change
         self._wall_ns = wall_ns
         self._monotonic = monotonic
-        self._states: dict[str, m.RobotState] = {}
+        self._states: dict[str, b.RobotState] = {}
         # When each robot was last heard, by this process's monotonic clock.
         self._heard: dict[str, float] = {}
 
@@ -37,19 +38,19 @@ class States:
         """Return every known robot's name."""
         return tuple(sorted(self._states))
 
-    def get(self, robot: str) -> m.RobotState | None:
+    def get(self, robot: str) -> b.RobotState | None:
         """Return a robot's state, or None when it is unknown here."""
         return self._states.get(robot)
 
-    def add(self, state: m.RobotState) -> None:
+    def add(self, state: b.RobotState) -> None:
         """Add a robot read from the database; what is known live outranks it."""
         if state.robot not in self._states:
             self._states[state.robot] = state
             self._on_change(state)
 
-    def change(self, robot: str, **fields: Any) -> m.RobotState | None:
+    def change(self, robot: str, **fields: Any) -> b.RobotState | None:
         """Change a robot's state; None when nothing changed."""
-        old = self._states.get(robot) or m.RobotState(robot=robot, revision=0, connection="offline")
+        old = self._states.get(robot) or b.RobotState(robot=robot, revision=0, connection="offline")
         if robot in self._states and all(getattr(old, k) == v for k, v in fields.items()):
             return None
         now_ns = self._wall_ns()
@@ -60,12 +61,12 @@ class States:
         self._on_change(new)
         return new
 
-    def heard(self, robot: str, **fields: Any) -> m.RobotState | None:
+    def heard(self, robot: str, **fields: Any) -> b.RobotState | None:
         """Note a sign of life, with what it changes."""
         self._heard[robot] = self._monotonic()
         return self.change(robot, connection="online", **fields)
 
-    def learn(self, state: m.RobotState) -> bool:
+    def learn(self, state: b.RobotState) -> bool:
         """Take a state that another process published. False when it is not newer."""
         old = self._states.get(state.robot)
         if old is not None and state.revision <= old.revision:
@@ -86,7 +87,7 @@ class States:
             elif silent_s > m.STALE_AFTER_S and state.connection == "online":
                 self.change(robot, connection="stale")
 
-    def snapshot(self, robots: Iterable[str] | None = None) -> tuple[m.RobotState, ...]:
+    def snapshot(self, robots: Iterable[str] | None = None) -> tuple[b.RobotState, ...]:
         """Return the states of the named robots, or of all."""
         names = self.names() if robots is None else robots
         return tuple(state for name in names if (state := self._states.get(name)) is not None)

@@ -10,6 +10,7 @@ from django.db import DatabaseError
 
 from fleet.exceptions import LeaseGone, Refusal, RobotBusy
 from fleet.models import LeaseEnd, Operator
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import COMMAND_TTL_S, STALE_VIDEO_S, Lease, Mode
 from fleet.services import takeover
@@ -45,7 +46,7 @@ class Takeovers:
 
     # ---- take over, drive, hand back ---------------------------------------------------------
 
-    async def take_over(self, link: OperatorLink, request: m.TakeOver) -> m.TakeoverAnswer:
+    async def take_over(self, link: OperatorLink, request: b.TakeOver) -> b.TakeoverAnswer:
         """Ask the database for the lease and tell the robot. The only slow step of a takeover."""
         robot = request.robot
         try:
@@ -56,7 +57,7 @@ class Takeovers:
             log.exception("no lease of %s could be granted", robot)
             lease, reason = None, "the database does not answer"
         if lease is None:
-            return m.TakeoverAnswer(
+            return b.TakeoverAnswer(
                 robot=robot, lease=None, reason=reason, t_client_ms=request.t_client_ms
             )
         hold = self._holds.start(robot, lease, link)
@@ -65,7 +66,7 @@ class Takeovers:
         else:
             self._hub.answers.expect(robot, "LeaseGranted", lease.epoch, link)
             self._hub.command(robot, m.LeaseGranted(lease=lease))
-        return m.TakeoverAnswer(robot=robot, lease=lease, t_client_ms=request.t_client_ms)
+        return b.TakeoverAnswer(robot=robot, lease=lease, t_client_ms=request.t_client_ms)
 
     async def _grant(self, who: Who, robot: str) -> Lease:
         state = self._hub.states.get(robot)
@@ -89,7 +90,7 @@ class Takeovers:
                 await asyncio.sleep(pause_s)
         raise AssertionError("unreachable")
 
-    def drive(self, link: OperatorLink, drive: m.Drive) -> m.CommandAnswer | None:
+    def drive(self, link: OperatorLink, drive: b.Drive) -> b.CommandAnswer | None:
         """Check a command against the cached lease and send it on; a refusal is returned."""
         reason = self._refuse_drive(link, drive)
         if reason is None:
@@ -112,7 +113,7 @@ class Takeovers:
             t_client_ms=drive.t_client_ms,
         )
 
-    def _refuse_drive(self, link: OperatorLink, drive: m.Drive) -> str | None:
+    def _refuse_drive(self, link: OperatorLink, drive: b.Drive) -> str | None:
         try:
             # Renews first: an operator who looks at stale video is still there.
             self._holds.use(drive.robot, drive.epoch, link)
@@ -124,7 +125,7 @@ class Takeovers:
             return f"stale video: the newest frame is {drive.frame_age_ms:.0f} ms old"
         return None
 
-    def keep(self, link: OperatorLink, message: m.KeepLease) -> m.CommandAnswer | None:
+    def keep(self, link: OperatorLink, message: b.KeepLease) -> b.CommandAnswer | None:
         """Renew a lease without moving; a refusal is returned."""
         try:
             self._holds.use(message.robot, message.epoch, link)
@@ -132,7 +133,7 @@ class Takeovers:
             return refusal(message.robot, "KeepLease", str(error), epoch=message.epoch)
         return None
 
-    def hand_back(self, link: OperatorLink, message: m.HandBack) -> m.CommandAnswer | None:
+    def hand_back(self, link: OperatorLink, message: b.HandBack) -> b.CommandAnswer | None:
         """Give the robot back to its policy; the robot's answer is relayed, a refusal returned."""
         try:
             hold = self._holds.use(message.robot, message.epoch, link)
@@ -176,7 +177,7 @@ class Takeovers:
             case m.LeaseEnded(epoch=epoch) if state and state.lease and state.lease.epoch <= epoch:
                 self._hub.states.change(robot, lease=None)
 
-    def compare(self, state: m.RobotState) -> None:
+    def compare(self, state: b.RobotState) -> None:
         """Drop a hold that `state` proves to be over: ended elsewhere, and the robot knows."""
         hold = self._holds.compare(state)
         if hold is not None:

@@ -15,6 +15,7 @@ from fleet.agent.situation import Moment
 from fleet.agent.teleop.desk import Desk, Expert
 from fleet.agent.teleop.gate import Gate, GateConfig
 from fleet.agent.teleop.scripted import POLL_S
+from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import Lease, Mode
 from learning.experiments.virtual.rates import Rates
@@ -124,7 +125,7 @@ class ControlRoom:
             return
         self._paused = paused
         for number in range(len(self._desks)):
-            self._tell(number, m.FleetState(scripted_paused=paused))
+            self._tell(number, b.FleetState(scripted_paused=paused))
 
     # ---- from robots ---------------------------------------------------------------------------
 
@@ -133,7 +134,7 @@ class ControlRoom:
         telemetry = moment.telemetry(privileged=True)
         self._measure(self._seats[robot.name], telemetry)
         if self._desks:
-            relayed = m.RobotTelemetry(robot=robot.name, telemetry=telemetry)
+            relayed = b.RobotTelemetry(robot=robot.name, telemetry=telemetry)
             self._timeline.after(self._rates.link_s, lambda: self._everybody(relayed))
 
     def _measure(self, seat: _Seat, now: m.Telemetry) -> None:
@@ -154,14 +155,14 @@ class ControlRoom:
 
     # ---- to and from operators -----------------------------------------------------------------
 
-    def _everybody(self, message: m.ToBrowser) -> None:
+    def _everybody(self, message: b.ToBrowser) -> None:
         for number in range(len(self._desks)):
             self._receive(number, message)
 
-    def _tell(self, number: int, message: m.ToBrowser) -> None:
+    def _tell(self, number: int, message: b.ToBrowser) -> None:
         self._timeline.after(self._rates.link_s / 2, lambda: self._receive(number, message))
 
-    def _receive(self, number: int, message: m.ToBrowser) -> None:
+    def _receive(self, number: int, message: b.ToBrowser) -> None:
         self._send(number, self._desks[number].receive(message, self._timeline.now_s))
 
     def _poll(self, number: int) -> None:
@@ -169,7 +170,7 @@ class ControlRoom:
             self.pause(paused=True)
         self._send(number, self._desks[number].poll(self._timeline.now_s))
 
-    def _send(self, number: int, messages: Sequence[m.FromBrowser]) -> None:
+    def _send(self, number: int, messages: Sequence[b.FromBrowser]) -> None:
         for message in messages:
             self._timeline.after(
                 self._rates.link_s / 2, lambda asked=message: self._handle(number, asked)
@@ -177,13 +178,13 @@ class ControlRoom:
 
     # ---- the server's part ---------------------------------------------------------------------
 
-    def _handle(self, number: int, message: m.FromBrowser) -> None:
+    def _handle(self, number: int, message: b.FromBrowser) -> None:
         match message:
-            case m.TakeOver():
+            case b.TakeOver():
                 self._take_over(number, self._seats[message.robot])
-            case m.HandBack():
+            case b.HandBack():
                 self._hand_back(number, self._seats[message.robot], message.epoch)
-            case m.Drive():
+            case b.Drive():
                 seat = self._seats[message.robot]
                 command = m.Teleop(
                     epoch=message.epoch,
@@ -198,14 +199,14 @@ class ControlRoom:
         if seat.lease is not None:
             self.times.refused += 1
             reason = f"{name} is held by {seat.lease.holder}"
-            self._tell(number, m.TakeoverAnswer(robot=name, lease=None, reason=reason))
+            self._tell(number, b.TakeoverAnswer(robot=name, lease=None, reason=reason))
             return
         seat.epoch += 1
         seat.lease = Lease(epoch=seat.epoch, holder=f"scripted-{number}", holder_kind="scripted")
         seat.holder, seat.granted_ns = number, self._timeline.clock.now_ns
         self.times.takeovers += 1
         self._command(seat, m.LeaseGranted(lease=seat.lease), number)
-        self._tell(number, m.TakeoverAnswer(robot=name, lease=seat.lease))
+        self._tell(number, b.TakeoverAnswer(robot=name, lease=seat.lease))
         self._tell_state(seat)
 
     def _hand_back(self, number: int, seat: _Seat, epoch: int) -> None:
@@ -222,13 +223,13 @@ class ControlRoom:
         def arrive() -> None:
             answer = seat.robot.receive(message)
             if answer is not None and not answer.accepted:
-                self._tell(number, m.CommandAnswer(robot=seat.robot.name, answer=answer))
+                self._tell(number, b.CommandAnswer(robot=seat.robot.name, answer=answer))
 
         self._timeline.after(self._rates.link_s / 2, arrive)
 
     def _tell_state(self, seat: _Seat) -> None:
         seat.revision += 1
-        state = m.RobotState(
+        state = b.RobotState(
             robot=seat.robot.name,
             revision=seat.revision,
             connection="online",
