@@ -180,14 +180,21 @@ def test_the_gap_it_logs_is_how_far_the_indicator_moves_the_action():
     assert learner.report([]) == {}
 
 
-def test_positive_samples_carry_their_stated_share_of_the_loss():
+def test_positive_samples_carry_their_stated_share_of_each_tasks_loss():
     learner = recap(positive_weight=0.4)
     store = Store()
     buffer = buffer_of(store, two_skills(store), config=STATE, rules=learner)
     rows = np.array([*range(4), *range(40, 56)])  # 4 positive, 16 negative
-    weights = learner._weights(buffer.gather(rows, np.random.default_rng(0)))
+    batch = buffer.gather(rows, np.random.default_rng(0))
+    weights = learner._weights(batch)
     assert float(weights[:4].sum() / weights.sum()) == pytest.approx(0.4)
     assert float(weights.mean()) == pytest.approx(1.0)
+    task = torch.tensor([0, 1, 1, 1] + [0] * 13 + [1] * 3)
+    of_two = learner._weights(dataclasses.replace(batch, task=task))
+    for own in (task == 0, task == 1):
+        positive = own & (batch.indicator == POSITIVE)
+        assert float(of_two[positive].sum()) == pytest.approx(0.4 * int(own.sum()))
+        assert float(of_two[own].mean()) == pytest.approx(1.0)
     plain = recap(positive_weight=0.0)._weights(buffer.gather(rows, np.random.default_rng(0)))
     assert plain.tolist() == [1.0] * 20
 

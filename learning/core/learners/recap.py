@@ -14,7 +14,7 @@ Amin et al. 2025, pi*0.6 (arXiv 2511.14759), its loop beside where each line liv
 Departures
 - The policy regresses an action chunk, so guidance acts on the action, not on a flow's velocity.
 - One continuous run from where the weights stand, as SOP has it, in place of a fit an iteration.
-- Positive steps carry a stated share of the loss, whatever share of the data they are
+- Positive steps carry a stated share of each task's loss, whatever share of the data they are
   (`positive_weight`): what acts is the conditioned policy, and it learns from these alone.
 - Steps of a handover keep the indicator of their advantage; steps nobody controlled teach nothing.
 - A step without an indicator (nobody judged its episode) never enters the loss.
@@ -41,6 +41,8 @@ from learning.core.types import Batch, Indicator, Observation
 
 # Of the action: the hand's x, y and z, which is what the diagnostic is about.
 _MOTION = 3
+# Tasks weighed apart; beyond it two may share a weight.
+_TASKS = 256
 
 
 class RecapConfig(ImitationConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +50,7 @@ class RecapConfig(ImitationConfig, frozen=True, kw_only=True, forbid_unknown_fie
 
     # Share of samples whose indicator is left out, so that the unconditioned policy is learned too.
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.3
-    # Share of the loss that positive samples carry where a batch has both kinds; 0 leaves it to
+    # Share of a task's loss that positive samples carry where a batch has both; 0 leaves it to
     # the data. Acting, all that counts is what they say. Measured: docs/learners.md.
     positive_weight: Annotated[float, Meta(ge=0, lt=1)] = 0.7
     # β while acting for training data, and while being evaluated.
@@ -88,17 +90,27 @@ class Recap(Imitation):
         return super()._loss(replace(batch, indicator=told))
 
     def _weights(self, batch: Batch) -> torch.Tensor:
-        """Weigh positive samples up to their share; samples without an indicator count nothing."""
+        """Weigh each task's positive samples up to their share.
+
+        Samples without an indicator count nothing. A task that mostly fails has few positive
+        samples, and those are what it is to learn from.
+        """
         indicator = _told(batch)
         judged = indicator != Indicator.NONE
-        positive = indicator == Indicator.POSITIVE
-        # Of the whole batch, also where this process has a part of it.
-        count = sum_of_ranks(torch.stack((positive.sum(), judged.sum())).float())
-        share = count[0] / count[1].clamp_min(1)
         wanted = self.config.positive_weight
-        if not wanted or not 0 < share < 1:
+        if not wanted:
             return judged.float()
-        return judged * torch.where(positive, wanted / share, (1 - wanted) / (1 - share))
+        positive = indicator == Indicator.POSITIVE
+        task = batch.task % _TASKS
+        # Of the whole batch, also where this process has a part of it.
+        count = sum_of_ranks(
+            torch.stack([torch.bincount(task, kind.float(), _TASKS) for kind in (positive, judged)])
+        )
+        share = count[0] / count[1].clamp_min(1)
+        both = (share > 0) & (share < 1)
+        up = torch.where(both, wanted / share, 1.0)
+        down = torch.where(both, (1 - wanted) / (1 - share), 1.0)
+        return judged * torch.where(positive, up[task], down[task])
 
     def update(self, batch: Batch) -> UpdateResult:
         """Take one step; `positive` is the share of positive samples among the judged."""
