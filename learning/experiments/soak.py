@@ -43,6 +43,8 @@ SAMPLE_EVERY_S = 15.0
 RESET_S = 1.0
 # Memory for decoded samples: filled within the first hour, so that what grows later is a leak.
 CACHE_BYTES = 32 * 2**20
+# At the robots' normal speed; about what the learner of four of them makes in the `loop`.
+UPDATES_PER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,10 @@ class Soak:
                 seed=s.seed,
                 control_hz=s.speed * CONTROL_HZ,
                 reset_s=RESET_S / s.speed,
-                recipe={"cache_bytes": CACHE_BYTES},
+                recipe={
+                    "cache_bytes": CACHE_BYTES,
+                    "updates_per_s": UPDATES_PER_S * s.speed,
+                },
             )
             write_json(prepared, options)
         arguments = tuple(json.loads(prepared.read_text()))
