@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from fleet.protocol.simulation import TASKS
 from learning.core.comparisons import paired_difference
 from learning.experiments.analysis import markdown_table
 from learning.experiments.figures import Line, plot_arms
@@ -41,6 +42,7 @@ from learning.experiments.virtual.summary import (
     ratio,
     success,
     throughput,
+    within,
 )
 
 ONLINE_OF = {"hg_dagger": "sop_hg_dagger", "recap": "sop_recap"}
@@ -71,6 +73,8 @@ class Size:
     points: int = 6
     point_trials: int = 10
     trials: int = 40
+    # How many times its limit a rollout that failed is given in another try, for throughput only.
+    patience: int = 2
     rates: Rates = DEFAULT_RATES
 
 
@@ -109,6 +113,7 @@ def runs_of(arm: str, size: Size, base: str, shown: str, experience: str = "") -
         points=size.points,
         point_trials=size.point_trials,
         trials=size.trials,
+        patience=size.patience,
     )
     return {f"{arm}-seed-{seed}": replace(run, seed=seed) for seed in range(size.seeds)}
 
@@ -118,7 +123,13 @@ def conduct(laboratory: Laboratory, size: Size) -> Outcome:
     base, shown = laboratory.base()
     wanted = os.environ.get("ARMS", ",".join(ARMS)).split(",")
     arms = [arm for arm in ARMS if arm in wanted]
-    start = laboratory.evaluate("pretrained", base, curve=size.point_trials, trials=size.trials)
+    start = laboratory.evaluate(
+        "pretrained",
+        base,
+        curve=size.point_trials,
+        trials=size.trials,
+        patience=size.patience,
+    )
     valued = any(arm.endswith("recap") for arm in arms)
     judged = _experience(laboratory, size, base, shown) if valued else ""
     runs = {
@@ -146,6 +157,9 @@ def conduct(laboratory: Laboratory, size: Size) -> Outcome:
         "tallies": {arm: [run["tallies"][-1] for run in seeds] for arm, seeds in figures.items()},
     }
     table, notes = _tables(size, finals, estimates, figures)
+    if "sop_hg_dagger" in figures:
+        patient = [run["patient"] for run in figures["sop_hg_dagger"]]
+        notes += _by_limit(size, [start["patient"]], patient)
     return Outcome(as_result(keys), table, notes, details, finished=len(arms) == len(ARMS))
 
 
@@ -228,6 +242,17 @@ def _tables(
             text += f"- all tasks: {difference_text(paired(finals[offline], finals[online]))}\n"
             text += _by_task_differences(finals[offline], finals[online])
     return "\n".join(lines) + "\n", text + "\n" + rates_table(size.rates)
+
+
+def _by_limit(size: Size, before: Sequence[Sequence[Row]], after: Sequence[Sequence[Row]]) -> str:
+    """Say how throughput depends on when a task times out, as Markdown."""
+    text = "\n| task's limit | base | SOP + HG-DAgger | throughput ratio |\n|---|---|---|---|\n"
+    for halves in range(2, 2 * size.patience + 1):
+        limits = {task.name: task.timeout_ticks * halves // 2 for task in TASKS}
+        sides = [[within(rows, limits) for rows in side] for side in (before, after)]
+        rates = " | ".join(f"{success(side).value:.3f}" for side in sides)
+        text += f"| × {halves / 2:g} | {rates} | {ratio(throughput, *sides)} |\n"
+    return text
 
 
 def _by_task_differences(offline: Sequence[Sequence[Row]], online: Sequence[Sequence[Row]]) -> str:

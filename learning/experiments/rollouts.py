@@ -62,20 +62,21 @@ class Roller:
         self._controller = ChunkController(policy)
         self._controller.guide(evaluation=True)
 
-    def roll(self, task_name: str, seed: int, instruction: str) -> Rollout:
-        """Let the policy do a task alone on a held-out layout."""
+    def roll(self, task_name: str, seed: int, instruction: str, *, patience: int = 1) -> Rollout:
+        """Let the policy do a task alone on a held-out layout, for `patience` times its limit."""
         task = task_named(task_name)
+        limit = patience * task.timeout_ticks
         self._driver.reset(task, seed=seed, held_out=True)
         self._controller.reset()
         low, high = np.array(self._driver.spec.action_low), np.array(self._driver.spec.action_high)
-        for tick in range(task.timeout_ticks):
+        for tick in range(limit):
             reading = self._driver.read(images=self._controller.wants_image)
             if reading.success:
                 return Rollout(task_name, seed, instruction, True, tick)
             action, _, _ = self._controller.propose(reading, instruction)
             self._driver.apply(np.clip(action, low, high).astype(np.float32))
         success = self._driver.read(images=False).success
-        return Rollout(task_name, seed, instruction, success, task.timeout_ticks)
+        return Rollout(task_name, seed, instruction, success, limit)
 
 
 _roller: Roller | None = None

@@ -34,8 +34,16 @@ class FakeLaboratory:
         won = set(rng.sample(order, round(rate * len(order))))
         return [[*key, key in won, 100 if key in won else 200] for key in order]
 
-    def evaluate(self, name, artifact, *, curve, trials):
-        return {"curve": self.rows(curve, 0.4), "final": self.rows(trials, 0.4)}
+    def evaluate(self, name, artifact, *, curve, trials, patience=1):
+        final = self.rows(trials, 0.4)
+        return {
+            "curve": self.rows(curve, 0.4),
+            "final": final,
+            "patient": self.patient(final, patience),
+        }
+
+    def patient(self, rows, patience):
+        return [[*row[:3], row[3] if row[2] else 200 * patience] for row in rows]
 
     def perform(self, runs):
         self.runs |= runs
@@ -55,10 +63,12 @@ class FakeLaboratory:
             rate = min(0.95, 0.4 + pace * t_s)
             evaluations.append([t_s, 0, self.rows(run.point_trials, rate)])
         judged = min(0.95, 0.4 + pace * tallies[run.judged]["t_s"])
+        final = self.rows(run.trials, judged)
         return {
             "tallies": tallies,
             "points": evaluations if run.points else [],
-            "final": self.rows(run.trials, judged),
+            "final": final,
+            "patient": self.patient(final, run.patience),
             "correlations": [],
         }
 
@@ -116,6 +126,9 @@ def test_arms_end_in_the_keys_that_were_promised(conduct, monkeypatch):
     assert result["throughput_ratio"] == pytest.approx(160 / 105, rel=0.01)
     # 0.4 of 8 + 5 s, and 0.95 of 5.25 + 5 s.
     assert result["completions_ratio"] == pytest.approx(0.95 / 10.25 * 13 / 0.4, rel=0.02)
+    # With twice the limit 280 ticks before, 115 after.
+    (line,) = [x for x in outcome.notes.splitlines() if x.startswith("| × 2 |")]
+    assert float(line.split("|")[4].split()[0]) == pytest.approx(280 / 115, rel=0.01)
     assert "sop_hg_dagger − hg_dagger" in outcome.notes
 
 

@@ -21,8 +21,9 @@ from fleet.protocol.simulation import CONTROL_HZ
 from learning.experiments.console import run_in_folder, say
 from learning.experiments.preparation import demonstrations, state_base
 from learning.experiments.stages import Stages, write_json
+from learning.experiments.virtual.machine import evaluate_base
 from learning.experiments.virtual.rates import Rates
-from learning.experiments.virtual.runs import Run, evaluate_base, perform_all
+from learning.experiments.virtual.runs import Run, perform_all
 from learning.experiments.virtual.summary import Row
 
 
@@ -64,10 +65,13 @@ class Laboratory:
         return perform_all(self.stages, runs, processes=self.processes, say=say)
 
     def evaluate(
-        self, name: str, artifact: str, *, curve: int, trials: int
+        self, name: str, artifact: str, *, curve: int, trials: int, patience: int = 1
     ) -> dict[str, list[Row]]:
         """Return rollouts of a policy on the curves' layouts and on the final ones, as a stage."""
-        return self.stages.once(name, lambda: evaluate_base(artifact, curve=curve, trials=trials))
+        return self.stages.once(
+            name,
+            lambda: evaluate_base(artifact, curve=curve, trials=trials, patience=patience),
+        )
 
 
 def resized(size: Any, changes: Sequence[str]) -> Any:

@@ -8,14 +8,15 @@ import dataclasses
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fleet.protocol.episode import sha256_of
-from fleet.protocol.simulation import CURVE_SEEDS, FINAL_SEEDS, TASKS
+from fleet.protocol.simulation import CURVE_SEEDS, TASKS
 from learning.experiments.stages import Stages
+from learning.experiments.virtual.machine import this_machine
 from learning.experiments.virtual.rates import DEFAULT_RATES, Rates
 
 # In memory where there is such a folder: what robots sync to disk must not cost a run its time.
@@ -67,6 +68,8 @@ class Run:
     # by default the last. Offline, rounds are the points.
     trials: int = 40
     judged: int = -1
+    # How many times their limit those of its rollouts that failed are given in another try.
+    patience: int = 1
 
     @property
     def updates(self) -> int:
@@ -74,64 +77,19 @@ class Run:
         return round(self.minutes * 60 * self.rates.updates_per_s)
 
 
-class _Machine:
-    """What a process keeps between runs: simulations, which take seconds to build."""
-
-    def __init__(self) -> None:
-        import torch
-
-        from learning.core.allocation import keep_freed_memory
-        from learning.experiments.virtual.scenes import ScenePool
-
-        torch.set_num_threads(1)
-        keep_freed_memory()
-        self._pool = ScenePool()
-        self._drivers: list[Any] = []
-
-    def drivers(self, count: int) -> list[Any]:
-        """Return simulated robots that are in no scene yet."""
-        from learning.experiments.virtual.scenes import PooledDriver
-
-        while len(self._drivers) < count:
-            self._drivers.append(PooledDriver(self._pool))
-        for driver in self._drivers:
-            driver.leave()
-        return self._drivers[:count]
-
-    def evaluate(self, artifact: bytes, seeds: Sequence[int]) -> list[tuple[str, int, bool, int]]:
-        """Roll a policy out on every task and seed: (task, seed, success, ticks)."""
-        from learning.experiments.rollouts import Roller
-
-        roller = Roller(artifact, driver=self.drivers(1)[0])
-        rollouts = [
-            roller.roll(task.name, seed, task.instruction) for task in TASKS for seed in seeds
-        ]
-        return [(r.task, r.seed, r.success, r.ticks) for r in rollouts]
-
-
-_machine: _Machine | None = None
-
-
-def _this_machine() -> _Machine:
-    global _machine
-    if _machine is None:
-        _machine = _Machine()
-    return _machine
-
-
 def perform(run: Run) -> dict[str, Any]:
     """Perform a run in this process and return its figures, as JSON has them.
 
     Returns:
         `tallies`: what had happened at each point and at the end; `points`: the evaluations on
-        the way, [simulated seconds, step, rollouts]; `final`: rollouts of the last version on
-        layouts used for nothing else; `wall_s` and `simulated_s`.
+        the way, [simulated seconds, step, rollouts]; `final` and `patient`: see `Machine.judge`;
+        `wall_s` and `simulated_s`.
     """
     from learning.core.sampler import build_sampler
     from learning.experiments.virtual.fleet import VirtualFleet
     from learning.experiments.virtual.learner import PartStore, VirtualLearner
 
-    machine = _this_machine()
+    machine = this_machine()
     base = Path(run.base).read_bytes()
     scratch = SCRATCH if SCRATCH.is_dir() else Path(tempfile.gettempdir())
     with tempfile.TemporaryDirectory(dir=scratch, prefix="sop-run-") as folder:
@@ -175,7 +133,7 @@ def perform(run: Run) -> dict[str, Any]:
         "tallies": tallies,
         "points": points,
         "correlations": learner.correlations,
-        "final": machine.evaluate(artifacts[run.judged], FINAL_SEEDS[: run.trials]),
+        **machine.judge(artifacts[run.judged], run.trials, run.patience),
         "simulated_s": tallies[-1]["t_s"],
         "run_wall_s": round(run_s, 2),
         "wall_s": round(time.perf_counter() - started, 2),
@@ -240,7 +198,7 @@ def _gather(run: Run, folder: str) -> int:
             store=PartStore(Path(scratch) / "parts"),
         )
         with VirtualFleet(
-            drivers=_this_machine().drivers(run.robots),
+            drivers=this_machine().drivers(run.robots),
             tasks=TASKS,
             learner=learner,
             rates=run.rates,
@@ -252,23 +210,6 @@ def _gather(run: Run, folder: str) -> int:
             fleet.keep = lambda manifest, parts: write_episode(Path(folder), manifest, parts)
             fleet.announce_base(base, sha256_of(base))
             return fleet.run(60 * run.minutes).episodes
-
-
-def evaluate_base(artifact: str, *, curve: int, trials: int) -> dict[str, Any]:
-    """Return rollouts of a policy on `curve` layouts a task of the curves and `trials` final ones.
-
-    In a process of its own, so that the caller holds no simulation while runs are performed.
-    """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_evaluate_base, (artifact, curve, trials))
-
-
-def _evaluate_base(artifact: str, curve: int, trials: int) -> dict[str, Any]:
-    weights, machine = Path(artifact).read_bytes(), _this_machine()
-    return {
-        "curve": machine.evaluate(weights, CURVE_SEEDS[:curve]),
-        "final": machine.evaluate(weights, FINAL_SEEDS[:trials]),
-    }
 
 
 def _perform_named(job: tuple[str, Run]) -> tuple[str, dict[str, Any]]:

@@ -94,6 +94,14 @@ def throughput(rows: Sequence[Row]) -> float:
     )
 
 
+def within(rows: Sequence[Row], limits: Mapping[str, int]) -> list[Row]:
+    """Return what rollouts would have been, had they been given up after so many ticks, by task."""
+    return [
+        (task, seed, bool(won) and ticks <= limits[task], min(ticks, limits[task]))
+        for task, seed, won, ticks in rows
+    ]
+
+
 def completions(rows: Sequence[Row], *, reset_s: float) -> float:
     """Return successes per hour of wall clock, resets included."""
     wall_s = sum(ticks for *_, ticks in rows) / CONTROL_HZ + reset_s * len(rows)
