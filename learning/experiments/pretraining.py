@@ -17,9 +17,9 @@ from pathlib import Path
 
 from fleet.protocol.episode import decode_manifest
 from fleet.protocol.simulation import CONTROL_HZ, TASKS
+from learning.experiments.virtual import variants
 from learning.experiments.virtual.command import Laboratory, Outcome, rates_table, run_command
 from learning.experiments.virtual.comparison import Arm, arms_table, perform_arms, plot
-from learning.experiments.virtual.rates import DEFAULT_RATES, Rates
 from learning.experiments.virtual.runs import Run
 from learning.experiments.virtual.summary import (
     Estimate,
@@ -38,19 +38,15 @@ MIDDLE = "half"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
+class Size(variants.Size):
     """How much is done."""
 
     seeds: int = 3
     # All demonstrations of a task.
     demonstrations: int = 16
-    robots: int = 4
-    operators: int = 2
     minutes: float = 10.0
     points: int = 5
-    point_trials: int = 8
     trials: int = 40
-    rates: Rates = DEFAULT_RATES
 
 
 QUICK = Size(seeds=1, demonstrations=16, minutes=1.0, points=1, point_trials=2, trials=4)
@@ -76,17 +72,7 @@ def conduct(laboratory: Laboratory, size: Size) -> Outcome:
         bases[name] = laboratory.evaluate(
             f"base-{name}", artifact, curve=size.point_trials, trials=size.trials
         )
-        runs[name] = Run(
-            base=artifact,
-            demonstrations=shown,
-            robots=size.robots,
-            operators=size.operators,
-            minutes=size.minutes,
-            rates=size.rates,
-            points=size.points,
-            point_trials=size.point_trials,
-            trials=size.trials,
-        )
+        runs[name] = size.run(artifact, shown)
     arms = perform_arms(
         laboratory,
         runs,

@@ -33,6 +33,20 @@ class Size:
     trials: int = 20
     rates: Rates = DEFAULT_RATES
 
+    def run(self, base: str, shown: str) -> Run:
+        """Return a run of this size from a base policy and its demonstrations."""
+        return Run(
+            base=base,
+            demonstrations=shown,
+            robots=self.robots,
+            operators=self.operators,
+            minutes=self.minutes,
+            rates=self.rates,
+            points=self.points,
+            point_trials=self.point_trials,
+            trials=self.trials,
+        )
+
 
 QUICK = Size(seeds=1, minutes=1.0, points=2, point_trials=2, trials=3)
 
@@ -56,17 +70,7 @@ def compare(
     """
     base, shown = laboratory.base()
     start = laboratory.evaluate("pretrained", base, curve=size.point_trials, trials=size.trials)
-    run = Run(
-        base=base,
-        demonstrations=shown,
-        robots=size.robots,
-        operators=size.operators,
-        minutes=size.minutes,
-        rates=size.rates,
-        points=size.points,
-        point_trials=size.point_trials,
-        trials=size.trials,
-    )
+    run = size.run(base, shown)
     arms = perform_arms(
         laboratory,
         {variant: replace(run, **changes) for variant, changes in variants.items()},
