@@ -35,6 +35,13 @@ def test_a_new_fleet_gets_the_pause_asked_for_and_an_old_one_keeps_its_own(var):
     assert FleetSettings.objects.get().reset_s == 0.25
 
 
+@pytest.mark.parametrize("reset_s", [-1.0, 3601.0, float("nan")])
+def test_a_pause_out_of_range_is_refused_in_words(var, reset_s):
+    with pytest.raises(CommandError, match=f"--reset-s {reset_s} is not possible"):
+        seed(robots=1, reset_s=reset_s)
+    assert not FleetSettings.objects.exists()
+
+
 def test_every_file_with_a_secret_is_its_owners_only(var):
     seed(robots=1)
     for name in ("operators.json", "logins.txt", "robots/robot-1.json"):

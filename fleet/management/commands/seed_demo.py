@@ -6,7 +6,9 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django import forms
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
@@ -48,10 +50,24 @@ class Command(BaseCommand):
             raise CommandError("no demonstration passwords in production (SOP_PRODUCTION=1)")
         with transaction.atomic():
             self._tasks([name for name in options["tasks"].split(",") if name])
-            reset = {} if options["reset_s"] is None else {"reset_s": options["reset_s"]}
-            FleetSettings.objects.get_or_create(pk=1, defaults=reset)
+            self._settings(options["reset_s"])
             self._robots(options["robots"], options["server"] or "http://127.0.0.1:8000")
             self._operators(options["operators"], insecure=options["insecure_demo_passwords"])
+
+    def _settings(self, reset_s: float | None) -> None:
+        if FleetSettings.objects.exists():
+            return
+        fresh = FleetSettings(pk=1)
+        try:
+            if reset_s is not None:
+                # As a form would read it, which refuses what is no number.
+                fresh.reset_s = forms.FloatField().clean(reset_s)
+            fresh.full_clean()
+        except ValidationError as error:
+            raise CommandError(
+                f"--reset-s {reset_s} is not possible: {'; '.join(error.messages)}"
+            ) from error
+        fresh.save()
 
     def _tasks(self, chosen: list[str]) -> None:
         known = {task.name for task in TASKS}
