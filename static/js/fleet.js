@@ -18,8 +18,8 @@ function paintTile(state) {
   const tile = tiles.get(state.robot);
   // A robot that was registered after this page was made: the server renders its tile.
   if (!tile) return location.reload();
-  // One that had never been connected then: the server knows its cameras now.
-  if (state.connection === "online" && !("known" in tile.dataset)) return location.reload();
+  // One that had never been connected then: by its first heartbeat the server knows its cameras.
+  if (state.heartbeat && !("known" in tile.dataset)) return location.reload();
   paint(tile, facts(state, { you: link.operator, nowMs: link.now(), online: link.online }));
   tile.hidden = !matches(state, filter);
   tile.style.order = String(urgency(state));

@@ -124,6 +124,14 @@ def test_only_operators_may_drive_and_everybody_may_stop(cast: Cast) -> None:
     assert 'data-may-drive="true"' in operator
 
 
+def test_a_tile_says_whether_the_robots_cameras_are_known(cast: Cast) -> None:
+    make_robot("arm-1")
+    browser = signed_in(cast.viewer)
+    assert "data-known" not in browser.get("/").content.decode()
+    Robot.objects.update(spec=SPEC)
+    assert "data-known" in browser.get("/").content.decode()
+
+
 def test_people_drive_by_the_camera_that_says_where_it_looks(cast: Cast) -> None:
     make_task(timeout_ticks=150)
     make_robot("arm-1", spec=SPEC)
