@@ -55,9 +55,9 @@ class FleetSettingsAdmin(TellsRobots):
 
 @admin.register(Robot)
 class RobotAdmin(TellsRobots):
-    list_display = ["name", "kind", "mode", "assigned_number", "reported_number", "enabled"]
-    list_filter = ["kind", "enabled", "mode"]
-    search_fields = ["name"]
+    list_display = ["name", "site", "kind", "mode", "assigned_number", "reported_number", "enabled"]
+    list_filter = ["site", "kind", "enabled", "mode"]
+    search_fields = ["name", "site"]
     fields = [
         "name", "kind", "enabled", "paused", "tasks", "mode", "purpose", "evaluation", "epoch",
         "assigned_number", "assigned_sha256", "assigned_at",

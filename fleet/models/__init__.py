@@ -5,6 +5,7 @@ from fleet.models.policies import PolicyReport
 from fleet.models.robots import FleetSettings, Robot
 from fleet.models.takeover import LeaseEnd, TakeoverLease
 from fleet.models.tasks import Task
+from fleet.models.views import SavedView
 
 __all__ = [
     "FleetSettings",
@@ -14,6 +15,7 @@ __all__ = [
     "PolicyReport",
     "Robot",
     "Role",
+    "SavedView",
     "TakeoverLease",
     "Task",
 ]

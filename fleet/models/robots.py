@@ -52,6 +52,8 @@ class Robot(models.Model):
 
     name = models.CharField(max_length=64, unique=True, validators=[validate_name])
     kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.SIMULATED)
+    # Where it stands, as people call it; pages filter by it.
+    site = models.CharField(max_length=64, blank=True)
     # SHA-256 of the bearer token; the token itself is shown once and kept nowhere.
     token_hash = models.CharField(max_length=64, unique=True)
     # RobotSpec as it last introduced itself; empty until its first hello.

@@ -44,17 +44,20 @@ class Heard:
     at: datetime
 
 
-def register_robot(*, name: str, kind: str = Robot.Kind.SIMULATED) -> tuple[Robot, str | None]:
+def register_robot(
+    *, name: str, kind: str = Robot.Kind.SIMULATED, site: str = ""
+) -> tuple[Robot, str | None]:
     """Return the robot `name` and its token; the token is None when the robot existed.
 
-    The token is returned this once and stored hashed.
+    The token is returned this once and stored hashed. Raises ValidationError, with nothing stored.
     """
     token = new_token()
-    robot, created = Robot.objects.get_or_create(
-        name=name, defaults={"kind": kind, "token_hash": hash_token(token)}
-    )
-    if created:
-        robot.full_clean(validate_unique=False, validate_constraints=False)
+    with transaction.atomic():
+        robot, created = Robot.objects.get_or_create(
+            name=name, defaults={"kind": kind, "site": site, "token_hash": hash_token(token)}
+        )
+        if created:
+            robot.full_clean(validate_unique=False, validate_constraints=False)
     return robot, token if created else None
 
 
