@@ -11,6 +11,7 @@ urlpatterns = [
     path("login/", LoginView.as_view(template_name="fleet/login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("stop/", stop.stop_fleet, name="stop_fleet"),
+    path("views/", pages.saved_views, name="saved_views"),
     path("scripted/", pages.scripted, name="scripted"),
     path("robots/<str:name>/", pages.robot, name="robot"),
     path("robots/<str:name>/_policies/", pages.robot_policies, name="robot_policies"),

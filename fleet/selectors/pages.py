@@ -114,6 +114,17 @@ def _silence(robot: Robot) -> str:
     return f"last heard {timesince(robot.last_heartbeat_at, depth=1)} ago"
 
 
+def task_names() -> list[str]:
+    """Return the enabled tasks' names."""
+    return list(Task.objects.filter(enabled=True).order_by("name").values_list("name", flat=True))
+
+
+def sites() -> list[str]:
+    """Return where robots stand, each once."""
+    robots = Robot.objects.filter(enabled=True).exclude(site="")
+    return list(robots.order_by("site").values_list("site", flat=True).distinct())
+
+
 def policy_reports(robot: Robot) -> QuerySet[PolicyReport]:
     """Return what became of the newest versions on this robot, newest first."""
     return robot.policy_reports.order_by("-reported_at", "-id")[:REPORTS_SHOWN]

@@ -6,13 +6,14 @@ from typing import Any, Protocol
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from fleet.exceptions import NotAllowed, Refusal, RobotUnknown
 from fleet.models import Operator, Role
 from fleet.selectors import pages
 from fleet.selectors.access import access_operator, access_robot, require_role
 from fleet.services.robots import change_settings
+from fleet.services.saved_views import remove_view, save_view
 
 
 class Page(Protocol):
@@ -69,8 +70,36 @@ def fleet(request: HttpRequest, operator: Operator) -> HttpResponse:
             "operator": operator,
             "may_drive": operator.may(Role.OPERATOR),
             "tiles": pages.tiles(),
+            "tasks": pages.task_names(),
+            "sites": pages.sites(),
+            "saved_views": operator.saved_views.all(),
             "scripted": pages.scripted(),
         },
+    )
+
+
+@require_POST
+@operator_page()
+def saved_views(request: HttpRequest, operator: Operator) -> HttpResponse:
+    """Save the wall's view under a name, or remove one: a fragment."""
+    error = ""
+    try:
+        if "remove" in request.POST:
+            remove_view(operator=operator, name=request.POST["remove"])
+        else:
+            save_view(
+                operator=operator,
+                name=request.POST.get("name", "").strip(),
+                query=request.POST.get("query", ""),
+            )
+    except Refusal as refusal:
+        error = str(refusal)
+    if not request.htmx and not error:
+        return redirect("fleet:fleet")
+    return render(
+        request,
+        "fleet/_views.html",
+        {"saved_views": operator.saved_views.all(), "views_error": error},
     )
 
 

@@ -1,8 +1,7 @@
 // What the pages say of one robot, from its state: the only place that turns a RobotState into
 // words. Pure, so that node tests reach it.
+import { streakWords } from "./outcomes.js";
 import { age, clock, count, size, title } from "./words.js";
-
-const OUTCOMES = { s: "success", f: "failure", t: "timeout", a: "abort" };
 
 /**
  * The state a person acts on: one of autonomous, human, holding, stopped, stale, offline.
@@ -107,6 +106,7 @@ export function facts(state, { you, nowMs, online }) {
     link: beat.rtt_ms > 0 ? `${Math.round(beat.rtt_ms)} ms` : "—",
     linkKind: kind === "offline" ? "offline" : latencyKind(beat.rtt_ms),
     recent: beat.recent ?? "",
+    streak: streakWords(beat.recent ?? ""),
     episode: beat.episode ? beat.episode.slice(0, 8) : "—",
     tick: beat.tick === undefined ? "—" : String(beat.tick),
     jitter: loop.jitter_p99_ms === undefined ? "—" : `${loop.jitter_p99_ms.toFixed(1)} ms`,
@@ -143,11 +143,6 @@ export function takeoverOffer(state, kind, you) {
   }
   if (underEvaluation(state)) return not("Evaluation · not offered");
   return { free: true, words: "Take over" };
-}
-
-/** @param {string} recent heartbeat's outcomes @returns {{code: string, word: string}[]} newest last, at most ten */
-export function outcomes(recent) {
-  return [...recent].slice(-10).map((code) => ({ code, word: OUTCOMES[code] ?? "unknown" }));
 }
 
 /** What a robot counts as: its condition, with scripts apart from people and stale as offline. */

@@ -1,17 +1,22 @@
-// The fleet page: one tile a robot, thumbnails of those on screen, filters.
-import { facts, matches, tally, urgency } from "./facts.js";
+// The fleet page: one tile a robot, thumbnails of those on screen, and what the view asks for.
+import { facts, matches, tally } from "./facts.js";
 import { Feeds } from "./feed.js";
+import { typing } from "./keys.js";
 import { pageLink } from "./link.js";
 import { paint } from "./paint.js";
 import { STALE_VIDEO_MS } from "./drive.js";
+import { queryOf, ranked, readView, shows } from "./wall.js";
 import { age } from "./words.js";
 
 const AGE_MS = 200;
+// Tiles change places at most this often, or nobody could click one.
+const ORDER_MS = 2000;
 const wall = document.querySelector("[data-wall]");
+const controls = document.querySelector("[data-view]");
 const link = pageLink();
 const tiles = new Map([...wall.querySelectorAll("[data-robot]")].map((tile) => [tile.dataset.robot, tile]));
 const ages = new Map();
-let filter = "all";
+let view = readView(location.search);
 let feeds = null;
 
 function paintTile(state) {
@@ -21,8 +26,7 @@ function paintTile(state) {
   // One that had never been connected then: by its first heartbeat the server knows its cameras.
   if (state.heartbeat && !("known" in tile.dataset)) return location.reload();
   paint(tile, facts(state, { you: link.operator, nowMs: link.now(), online: link.online }));
-  tile.hidden = !matches(state, filter);
-  tile.style.order = String(urgency(state));
+  tile.hidden = !shows(state, tile.dataset.site, view);
 }
 
 function paintAll() {
@@ -34,12 +38,35 @@ function paintAll() {
   for (const form of document.querySelectorAll("[data-when]")) form.hidden = counts[form.dataset.when] === 0;
 }
 
-function showFilter(button) {
-  filter = button.dataset.filter;
-  for (const other of document.querySelectorAll("[data-filter]")) {
-    other.setAttribute("aria-pressed", String(other === button));
+/** Put the tiles in order, in the document too: keyboard and screen reader follow it. */
+function order() {
+  const wanted = ranked([...link.robots.values()], view.sort).map((robot) => tiles.get(robot)).filter(Boolean);
+  if (wanted.every((tile, i) => tile === wall.children[i])) return;
+  const focused = document.activeElement;
+  wall.prepend(...wanted);
+  if (wall.contains(focused)) focused.focus({ preventScroll: true });
+}
+
+/** Let the controls say what the view is. */
+function showControls() {
+  for (const button of controls.querySelectorAll("[data-filter]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.filter === view.state));
   }
+  for (const select of controls.querySelectorAll("select")) {
+    const known = [...select.options].some((option) => option.value === view[select.name]);
+    // A saved view may name a task or site that is no more.
+    if (!known) select.add(new Option(`${view[select.name]} (none now)`, view[select.name]));
+    select.value = view[select.name];
+  }
+}
+
+function choose(change) {
+  view = { ...view, ...change };
+  const query = queryOf(view);
+  history.replaceState(null, "", query ? `?${query}` : location.pathname);
+  showControls();
   paintAll();
+  order();
 }
 
 /** Watch what is on screen, and nothing else. */
@@ -77,12 +104,6 @@ function forEvery(condition, message) {
   }
 }
 
-document.body.addEventListener("sop:state", (event) => {
-  paintTile(event.detail);
-});
-document.body.addEventListener("sop:snapshot", paintAll);
-document.body.addEventListener("fleet:changed", paintAll);
-document.body.addEventListener("sop:link", paintAll);
 /** What was refused, in the server's or the robot's words; gone with the next thing asked for. */
 function showRefusal(text) {
   const box = document.querySelector("[data-refused]");
@@ -90,17 +111,36 @@ function showRefusal(text) {
   box.hidden = text === "";
 }
 
+document.body.addEventListener("sop:state", (event) => paintTile(event.detail));
+document.body.addEventListener("sop:snapshot", () => {
+  paintAll();
+  order();
+});
+document.body.addEventListener("fleet:changed", paintAll);
+document.body.addEventListener("sop:link", paintAll);
 document.body.addEventListener("sop:refused", (event) => showRefusal(event.detail.reason));
 document.body.addEventListener("sop:answer", ({ detail: { robot, answer } }) => {
   if (!answer.accepted) showRefusal(`${robot}: ${answer.reason || "refused"}`);
 });
-document.querySelector("[data-filters]")?.addEventListener("click", (event) => {
+controls.addEventListener("click", (event) => {
   const button = event.target.closest("[data-filter]");
-  if (button) showFilter(button);
+  if (button) choose({ state: button.dataset.filter });
 });
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  const button = controls.querySelectorAll("[data-filter]")[Number(event.key) - 1];
+  if (button) choose({ state: button.dataset.filter });
+});
+controls.addEventListener("change", ({ target }) => choose({ [target.name]: target.value }));
+// The form that saves the view sends what the address says.
+document.body.addEventListener("submit", ({ target }) => {
+  if (target.matches("[data-save-view]")) target.elements.query.value = queryOf(view);
+}, true);
 document.querySelector("[data-release-all]")?.addEventListener("click", () => forEvery("stopped", { type: "ReleaseRobot" }));
 document.querySelector("[data-resume-all]")?.addEventListener("click", () => forEvery("holding", { type: "ResumeRobot" }));
 
+showControls();
 link.open({ type: "Watch", every: true });
 watchVisible();
 setInterval(paintAges, AGE_MS);
+setInterval(order, ORDER_MS);

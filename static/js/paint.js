@@ -2,7 +2,7 @@
 //
 // Fragments (htmx) are for what rows say. A heartbeat a second a robot as fragments would be a
 // request a second a robot, so live facts are written here, into [data-live=<fact>].
-import { outcomes } from "./facts.js";
+import { outcomes } from "./outcomes.js";
 
 const KINDS = ["autonomous", "human", "holding", "stopped", "stale", "offline"];
 

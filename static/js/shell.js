@@ -1,5 +1,6 @@
 // What every page has: the link, its state, the stop, and the counts in the top bar.
 import { tally } from "./facts.js";
+import { startKeys } from "./keys.js";
 import { pageLink } from "./link.js";
 import { startStop } from "./stop.js";
 import { count } from "./words.js";
@@ -41,6 +42,7 @@ export function policyLine(states) {
 }
 
 if (document.body.dataset.operatorSocket) {
+  startKeys();
   document.body.addEventListener("sop:link", (event) => showLink(event.detail));
   document.body.addEventListener("sop:snapshot", showCounts);
   document.body.addEventListener("fleet:changed", showCounts);

@@ -40,7 +40,7 @@ def check(page: Page, name: str) -> None:
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         for theme in THEMES:
-            page.emulate_media(color_scheme=theme)
+            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
             page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{theme}.png", full_page=True)
             if (width, theme) not in EXAMINED:
                 continue

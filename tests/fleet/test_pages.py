@@ -7,10 +7,11 @@ from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
-from fleet.models import FleetSettings, PolicyReport, Robot
+from fleet.models import FleetSettings, PolicyReport, Robot, SavedView
 from fleet.protocol.simulation import robot_spec
 from fleet.protocol.spec import RobotSpec
 from fleet.selectors import pages
+from fleet.services import saved_views
 from fleet.views import stop as stop_views
 from tests.factories import Cast, make_operator, make_robot, make_task
 
@@ -281,3 +282,54 @@ def test_an_offline_tile_says_since_when(cast: Cast) -> None:
     text = signed_in(cast.viewer).get("/").content.decode()
     assert "last heard 5\xa0minutes ago" in text
     assert "never connected" in text
+
+
+def test_a_person_keeps_views_of_the_wall_by_name(cast: Cast) -> None:
+    browser = signed_in(cast.viewer)
+    assert browser.post("/views/", {"name": "late", "query": "policy=behind"}).status_code == 302
+    browser.post("/views/", {"name": " late ", "query": "policy=behind&sort=policy"})
+    assert "?policy=behind&amp;sort=policy" in browser.get("/").content.decode()
+    assert "policy=behind" not in signed_in(cast.lead).get("/").content.decode()
+    browser.post("/views/", {"remove": "late"})
+    browser.post("/views/", {"remove": "late"})
+    assert not SavedView.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("posted", "words"),
+    [
+        ({}, "cannot be saved"),
+        ({"name": "  ", "query": "a=b"}, "cannot be saved"),
+        ({"name": "n" * 41, "query": ""}, "cannot be saved"),
+        ({"name": "long", "query": "q" * 501}, "cannot be saved"),
+        ({"name": "nul\0", "query": ""}, "cannot be saved"),
+    ],
+)
+def test_an_impossible_view_is_refused_in_words(
+    cast: Cast, posted: dict[str, str], words: str
+) -> None:
+    answer = signed_in(cast.viewer).post("/views/", posted)
+    assert words in answer.content.decode()
+    assert not SavedView.objects.exists()
+
+
+def test_views_of_one_person_have_an_end(cast: Cast) -> None:
+    browser = signed_in(cast.viewer)
+    for number in range(saved_views.MOST):
+        saved_views.save_view(operator=cast.viewer, name=f"view {number}", query="")
+    assert "remove one first" in browser.post("/views/", {"name": "more"}).content.decode()
+    browser.post("/views/", {"name": "view 1", "query": "sort=name"})
+    assert cast.viewer.saved_views.get(name="view 1").query == "sort=name"
+    assert SavedView.objects.count() == saved_views.MOST
+
+
+def test_the_wall_offers_the_tasks_and_sites_there_are(cast: Cast) -> None:
+    make_task("hammer")
+    make_task("retired", enabled=False)
+    for name, site in (("arm-1", "hall 3"), ("arm-2", "hall 3"), ("arm-3", "")):
+        make_robot(name, site=site)
+    text = signed_in(cast.viewer).get("/").content.decode()
+    assert text.count("<option>hall 3</option>") == 1
+    assert "<option>hammer</option>" in text
+    assert "<option>retired</option>" not in text
+    assert text.count('data-site="hall 3"') == 2

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { behind, changed, condition, facts, holder, latencyKind, matches, outcomes, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
+import { behind, changed, condition, facts, holder, latencyKind, matches, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
+import { outcomes, streak } from "../../static/js/outcomes.js";
 
 function state(more = {}, beat = {}) {
   return {
@@ -138,4 +139,10 @@ test("a tick alone does not make pages ask the server", () => {
   assert.equal(changed(state(), state({}, { tick: 88 })), false);
   assert.equal(changed(state(), state({}, { mode: "holding" })), true);
   assert.equal(changed(undefined, state()), true);
+});
+
+test("a streak ends with the last episode that did not succeed", () => {
+  assert.deepEqual(["", "sss", "ssf", "fss", "stas"].map(streak), [0, 3, 0, 2, 1]);
+  const words = (recent) => facts(state({}, { recent }), CONTEXT).streak;
+  assert.deepEqual(["", "fs", "ssf", "fss", "s".repeat(20)].map(words), ["", "", "", "2 in a row", "20+ in a row"]);
 });

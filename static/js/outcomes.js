@@ -1,0 +1,22 @@
+// How a robot's last episodes ended, from the letters of its heartbeat. Pure.
+
+// Outcomes in a heartbeat: a streak of all of them may be longer (fleet/agent/runtime.py).
+const MOST = 20;
+const OUTCOMES = { s: "success", f: "failure", t: "timeout", a: "abort" };
+
+/** @param {string} recent heartbeat's outcomes @returns {{code: string, word: string}[]} newest last, at most ten */
+export function outcomes(recent) {
+  return [...recent].slice(-10).map((code) => ({ code, word: OUTCOMES[code] ?? "unknown" }));
+}
+
+/** @param {string} recent outcomes, oldest first @returns {number} successes since the last other outcome */
+export function streak(recent) {
+  return recent.length - recent.replace(/s+$/, "").length;
+}
+
+/** @param {string} recent @returns {string} a streak worth saying, in words */
+export function streakWords(recent) {
+  const n = streak(recent);
+  if (n < 2) return "";
+  return n < MOST ? `${n} in a row` : `${n}+ in a row`;
+}
