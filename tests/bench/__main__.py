@@ -1,7 +1,7 @@
 """Measure this machine: `make bench`. A table, `var/bench.json`, and one line of JSON at the end.
 
 The whole system is started in a folder of its own and measured from outside: by a real browser,
-by operators whose connections are cut, by what its robots and its database say. About twenty
+by operators whose connections are cut, by what its robots and its database say. About forty
 minutes.
 `--only KEY,KEY` measures a part; the keys that were not measured are then null.
 """
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from learning.experiments.analysis import quantile
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, System, SystemFailed, running_system
-from tests.bench import chromium, deadman, efficiency, fleet, kills, sampling
+from tests.bench import chromium, deadman, efficiency, fleet, kills, sampling, video
 from tests.bench.report import Measure, last_line, machine, table
 from tests.bench.steal import StealWatch
 
@@ -43,10 +43,11 @@ class Extent:
     presses: int = 120
     cuts: int = 120
     kills: int = 100
+    pictures: video.Lengths = field(default_factory=video.Lengths)
 
 
 # To see that everything can be measured, not to measure it.
-QUICK = Extent(watch_s=30.0, presses=10, cuts=12, kills=8)
+QUICK = Extent(watch_s=30.0, presses=10, cuts=12, kills=8, pictures=video.Lengths(10.0, 5.0, 60.0))
 
 
 def say(text: str) -> None:
@@ -282,6 +283,17 @@ def measure(
         say("third start, without robots")
         with running_system(var, robots=0, operators=0) as system:
             part(killed, system, extent)
+    video_parts = {
+        key: run
+        for run in (video.pages, video.throughput, video.stalled)
+        for key in video.KEYS[run.__name__]
+    }
+    if any(wanted(key) for key in video_parts):
+        say("fourth start, with robots that only show pictures")
+        video.register(var, video.LADDER_ROBOTS)
+        with running_system(var, robots=0, operators=0) as system:
+            for run in dict.fromkeys(run for key, run in video_parts.items() if wanted(key)):
+                part(run, system, extent.pictures)
     if wanted("learner_efficiency"):
         say("rounds against a bare loop")
         part(efficiency.measure, var)
