@@ -25,7 +25,7 @@ from learning.experiments.analysis import quantile
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, System, SystemFailed, running_system
-from tests.bench import chromium, deadman, efficiency, fleet, kills, sampling, video
+from tests.bench import chromium, deadman, efficiency, fleet, grants, kills, sampling, video
 from tests.bench.report import Measure, last_line, machine, table
 from tests.bench.steal import StealWatch
 
@@ -43,11 +43,14 @@ class Extent:
     presses: int = 120
     cuts: int = 120
     kills: int = 100
+    grants: int = 100
     pictures: video.Lengths = field(default_factory=video.Lengths)
 
 
 # To see that everything can be measured, not to measure it.
-QUICK = Extent(watch_s=30.0, presses=10, cuts=12, kills=8, pictures=video.Lengths(10.0, 5.0, 60.0))
+QUICK = Extent(
+    watch_s=30.0, presses=10, cuts=12, kills=8, grants=8, pictures=video.Lengths(10.0, 5.0, 60.0)
+)
 
 
 def say(text: str) -> None:
@@ -178,6 +181,33 @@ def keys(system: System, extent: Extent) -> list[Measure]:
     ]
 
 
+def granted(system: System, extent: Extent) -> list[Measure]:
+    """Measure how long an operator waits for a robot."""
+    say(f"taking robots over {extent.grants} times")
+    with StealWatch() as steal:
+        found = asyncio.run(
+            grants.measure(
+                system.url,
+                token=system.operator_token(SPARE),
+                robots=list(system.robots),
+                grants=extent.grants,
+                budget_s=240,
+            )
+        )
+    return [
+        Measure(
+            "grant_p95_ms",
+            quantile(found.granted_ms, 0.95),
+            "ms",
+            "<= 200",
+            found.granted_ms,
+            "takeover asked to the lease, on an operator's socket; until the operator sees that "
+            f"the robot obeys a person p95 {quantile(found.human_ms, 0.95):.0f} ms; "
+            f"{found.refused} refused; {steal}",
+        )
+    ]
+
+
 def ready(system: System) -> list[Measure]:
     """Report how long the second start took."""
     return [
@@ -278,6 +308,8 @@ def measure(
             part(cuts, system, extent)
         if wanted("command_p95_ms"):
             part(keys, system, extent)
+        if wanted("grant_p95_ms"):
+            part(granted, system, extent)
         part(mixed, system)
     if wanted("partial_episodes"):
         say("third start, without robots")
