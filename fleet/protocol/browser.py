@@ -54,6 +54,8 @@ class KeepLease(Message, frozen=True, kw_only=True):
 
     robot: Name
     epoch: Epoch
+    # When it was sent, to time the way to the robot and back (`Probe`); 0 asks for no answer.
+    t_client_ms: Annotated[float, Meta(ge=0, le=1e15)] = 0.0
 
 
 class HandBack(Message, frozen=True, kw_only=True):

@@ -265,6 +265,14 @@ class Teleop(Message, frozen=True, kw_only=True):
     t_client_ms: float = 0.0
 
 
+class Probe(Message, frozen=True, kw_only=True):
+    """Command: answer at once and do nothing, so that a driver at rest can time the round trip."""
+
+    epoch: Epoch
+    # By the sender's own monotonic clock.
+    t_client_ms: float
+
+
 class Hold(Message, frozen=True, kw_only=True):
     """Command: stop acting and hold, without latching."""
 
@@ -310,5 +318,5 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 FromRobot = Hello | Heartbeat | Telemetry | Frame | Acknowledged | PolicyReport | Ping | Pong
-_Command = LeaseGranted | LeaseEnded | Teleop | Hold | Resume | MarkOutcome | Stop | Release
+_Command = LeaseGranted | LeaseEnded | Teleop | Probe | Hold | Resume | MarkOutcome | Stop | Release
 ToRobot = Welcome | Assignment | PolicyAnnouncement | FeedRequest | _Command | Refused | Ping | Pong

@@ -138,6 +138,7 @@ MESSAGES: tuple[m.Message, ...] = (
     m.LeaseGranted(lease=LEASE),
     m.LeaseEnded(epoch=4, how="hand_back"),
     m.Teleop(epoch=4, seq=8, action=(0.5, -1.0), t_wall_ns=WALL, t_client_ms=1.5),
+    m.Probe(epoch=4, t_client_ms=1.5),
     m.Hold(seq=1, reason="a person is near"),
     m.Resume(seq=2, epoch=4),
     m.MarkOutcome(seq=3, outcome="failure", judge="operator:ada", episode=UID),
@@ -146,7 +147,7 @@ MESSAGES: tuple[m.Message, ...] = (
     m.Refused(code="malformed", reason="Object missing required field"),
     b.Watch(robots=("robot-1",), every=True, telemetry=True, privileged=True),
     b.TakeOver(robot="robot-1", t_client_ms=1.5),
-    b.KeepLease(robot="robot-1", epoch=4),
+    b.KeepLease(robot="robot-1", epoch=4, t_client_ms=1.5),
     b.HandBack(robot="robot-1", epoch=4),
     b.Drive(
         robot="robot-1", epoch=4, seq=8, action=(0.5, -1.0), t_client_ms=1.5, frame_age_ms=80.0

@@ -211,7 +211,7 @@ class Hub:
     def relay(self, relayed: b.CommandAnswer) -> bool:
         """Pass an answer to the socket here that waits for it. False when none does."""
         link = self.answers.resolve(relayed.robot, relayed.answer)
-        if link is None and relayed.answer.command == "Teleop":
+        if link is None and relayed.answer.command in ("Teleop", "Probe"):
             link = self.takeovers.holder_of(relayed.robot, relayed.answer.epoch)
         if link is not None:
             link.send(relayed, ttl_s=1.0)

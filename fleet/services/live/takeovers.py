@@ -126,11 +126,16 @@ class Takeovers:
         return None
 
     def keep(self, link: OperatorLink, message: b.KeepLease) -> b.CommandAnswer | None:
-        """Renew a lease without moving; a refusal is returned."""
+        """Renew a lease without moving; a refusal is returned. A time that comes along is echoed
+        by the robot, which tells a driver at rest how late commands would be.
+        """
         try:
             self._holds.use(message.robot, message.epoch, link)
         except LeaseGone as error:
             return refusal(message.robot, "KeepLease", str(error), epoch=message.epoch)
+        if message.t_client_ms:
+            probe = m.Probe(epoch=message.epoch, t_client_ms=message.t_client_ms)
+            self._hub.command(message.robot, probe, ttl_s=COMMAND_TTL_S)
         return None
 
     def hand_back(self, link: OperatorLink, message: b.HandBack) -> b.CommandAnswer | None:
