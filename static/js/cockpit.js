@@ -1,18 +1,18 @@
 // The robot page: pictures, who holds the robot, take over and hand back, outcome, release, resume.
 import { Controls } from "./controls.js";
-import { Driver, STALE_VIDEO_MS } from "./drive.js";
-import { condition, facts, holder, latencyKind, takeoverOffer, underEvaluation } from "./facts.js";
+import { Driver, lockout, STALE_VIDEO_MS } from "./drive.js";
+import { condition, facts, holder, takeoverOffer, underEvaluation } from "./facts.js";
 import { Feeds } from "./feed.js";
+import { Latency, latencyKind, latencyWords } from "./latency.js";
 import { pageLink } from "./link.js";
 import { colour, paint, write } from "./paint.js";
 import { describe, draw, extend } from "./timeline.js";
 import { age } from "./words.js";
 
 const SHOW_MS = 100;
-// Round trips are averaged over about this many commands.
-const SMOOTHING = 0.2;
 // What was said stays this long: longer than it takes to look up from the picture.
 const SAID_MS = 8000;
+const LOCKED = { stale: "Driving locked: the picture is stale", late: "Driving locked: the link is too late" };
 
 const page = document.querySelector("[data-cockpit]");
 const spec = JSON.parse(document.getElementById("robot-spec").textContent);
@@ -25,23 +25,28 @@ for (const cam of page.querySelectorAll("[data-camera]")) {
   ages.set(cam.dataset.camera, feeds.show(robot, cam.dataset.camera, "full", cam.querySelector("canvas")));
 }
 const front = spec.cameras.find((c) => c.heading_rad !== null) ?? spec.cameras[0];
+// A robot's own axes, where no camera gives a sense of direction: forward is +y.
+const OWN_AXES_RAD = Math.PI / 2;
 const driver = new Driver({
   robot,
   actionNames: spec.action_names,
   low: spec.action_low,
   high: spec.action_high,
-  headingRad: front?.heading_rad ?? Math.PI / 2,
+  headingRad: front?.heading_rad ?? OWN_AXES_RAD,
 });
 let state = null;
 let telemetry = null;
 let line = { episode: "", spans: [] };
-let commandMs = NaN;
+const latency = new Latency();
 let asking = false;
 let saidMs = performance.now();
 // Whether a state with our lease was seen: one from before the grant must not look like its end.
 let seen = false;
 
 const frameAgeMs = () => ages.get(front?.name)?.at(performance.now()) ?? Infinity;
+/** From here to the robot and back: by commands while there are any, else by what probes both ways say. */
+const latencyMs = () => latency.at(performance.now(), link.rttMs + (state?.heartbeat?.rtt_ms ?? NaN));
+const seenNow = () => ({ frameAgeMs: frameAgeMs(), latencyMs: latencyMs() });
 const mine = () => driver.epoch !== null;
 
 /** Say something once, until the next thing is said. */
@@ -89,7 +94,26 @@ const actions = {
   failure: () => judge("failure"),
   abort: () => judge("abort"),
 };
-const controls = new Controls({ page, driver, actions, frameAgeMs, send: (message) => link.send(message) });
+const controls = new Controls({
+  page,
+  driver,
+  actions,
+  seen: seenNow,
+  send: (message) => {
+    if (link.send(message) && message.type === "Drive") latency.sent(message.t_client_ms);
+  },
+  say,
+  frameChanged: showFrame,
+});
+
+/** Drive in the frame of the picture or in the robot's own, and say which way forward is. */
+function showFrame(frame) {
+  const known = frame === "camera" && front?.heading_rad != null;
+  driver.headingRad = known ? front.heading_rad : OWN_AXES_RAD;
+  const side = driver.mirrored ? "right" : "left";
+  const hint = $("hint");
+  if (hint) write(hint, known ? `W moves away from this camera, A to its ${side}` : `W moves along the robot's +y axis, A along its ${driver.mirrored ? "+x" : "−x"}`);
+}
 
 function show() {
   if (!state) return;
@@ -123,14 +147,17 @@ function showFast() {
     write(slot, ms === Infinity ? "no frame" : `frame ${age(ms)}`);
     slot.dataset.stale = String(ms > STALE_VIDEO_MS);
   }
-  const lockout = $("lockout");
-  const locked = mine() && frameAgeMs() > STALE_VIDEO_MS;
-  if (!lockout.hidden && !locked && mine()) say("The picture is live again. Press a key to go on.");
-  lockout.hidden = !locked;
+  const locked = mine() ? lockout(seenNow()) : "";
+  const plate = $("lockout");
+  if (plate) {
+    if (!plate.hidden && !locked && mine()) say("Driving is free again. Press a key to go on.");
+    if (locked) write(plate, LOCKED[locked]);
+    plate.hidden = !locked;
+  }
   if (now - saidMs > SAID_MS && page.dataset.mayDrive === "true") say("");
-  const ms = mine() && !Number.isNaN(commandMs) ? commandMs : link.rttMs;
+  const ms = link.online ? latencyMs() : NaN;
   const light = $("latency");
-  write(light, ms > 0 ? `${Math.round(ms)} ms` : "—");
+  write(light, latencyWords(ms));
   colour(light, latencyKind(ms), ["good", "holding", "bad", "offline"]);
   if (!telemetry) return;
   const { state: values, action } = telemetry;
@@ -158,6 +185,7 @@ on("sop:takeover", (message) => {
   asking = seen = false;
   if (!message.lease) return say(message.reason || "The robot is not free.", "bad");
   const gripper = spec.action_names.findIndex((name) => name.includes("gripper"));
+  latency.forget();
   driver.grant(message.lease.epoch, gripper >= 0 && (telemetry?.action[gripper] ?? 0) > 0);
   controls.showGripper();
   say("You are driving. Silence means hold; hand back with T.");
@@ -165,9 +193,9 @@ on("sop:takeover", (message) => {
 });
 on("sop:answer", ({ robot: name, answer }) => {
   if (name !== robot) return;
-  if (answer.t_client_ms > 0 && answer.command === "Teleop") {
-    const ms = performance.now() - answer.t_client_ms;
-    commandMs = Number.isNaN(commandMs) ? ms : commandMs + SMOOTHING * (ms - commandMs);
+  if (answer.command === "Teleop" || answer.command === "Probe") latency.answered(answer.t_client_ms, performance.now());
+  if (answer.command === "Probe") return;
+  if (answer.command === "Teleop") {
     page.dataset.accepted = String(Number(page.dataset.accepted ?? 0) + (answer.accepted ? 1 : 0));
   }
   if (answer.accepted) return;

@@ -1,0 +1,148 @@
+"""Driving one robot: every device, what locks it out, and what a second person may do."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Desk
+from tests.e2e.pages import RobotPage, drives
+
+pytestmark = [pytest.mark.e2e, pytest.mark.sim, pytest.mark.slow, pytest.mark.timeout(300)]
+
+# What the Gamepad API says, from a script: a browser without hands has no gamepad.
+GAMEPAD = """
+let pad = null;
+navigator.getGamepads = () => [pad, null, null, null];
+window.setPad = (axes, down) => {
+  pad = axes && {
+    index: 0, connected: true, mapping: "standard", id: "scripted", axes,
+    buttons: Array.from({ length: 17 }, (_, i) => ({ pressed: down.includes(i) })),
+  };
+};
+"""
+# A link on which every command of the operator's socket is under way for `window.lateMs` more.
+LATE_LINK = """
+const Socket = window.WebSocket;
+window.lateMs = 0;
+window.WebSocket = class extends Socket {
+  send(data) {
+    if (!this.url.includes("/ws/operator/") || !window.lateMs) return super.send(data);
+    setTimeout(() => this.readyState === 1 && super.send(data), window.lateMs);
+  }
+};
+"""
+SHOULDER = 4
+
+
+def driver(desk: Desk, robot: str, *, script: str = "") -> tuple[RobotPage, list]:
+    """The operator, who holds the robot, and the commands that the page sends."""
+    page: Page = desk.sign_in("operator")
+    if script:
+        page.add_init_script(script)
+    sent = drives(page)
+    cockpit = RobotPage(page, desk.site.url, robot).open().free()
+    cockpit.take_over()
+    return cockpit, sent
+
+
+def test_a_gamepad_moves_the_arm_while_its_shoulder_is_held_and_its_loss_is_neutral(desk: Desk):
+    cockpit, sent = driver(desk, "robot-1", script=GAMEPAD)
+    page = cockpit.page
+
+    def pad(axes: list[float], *down: int) -> None:
+        page.evaluate("([axes, down]) => setPad(axes, down)", [axes, list(down)])
+
+    up = [0, 0, 0, -1]
+    pad(up)
+    expect(page.locator("[data-device=gamepad]")).to_have_attribute("data-present", "true")
+    assert not sent, "without the dead-man a stick says nothing"
+    before = cockpit.hand_z()
+
+    def held() -> bool:
+        # After a lockout, which a busy machine may cause, the shoulder must be let go once.
+        pad(up)
+        page.wait_for_timeout(120)
+        pad(up, SHOULDER)
+        return cockpit.wait(lambda: cockpit.hand_z() > before + 0.02, seconds=3)
+
+    assert cockpit.wait(held)
+    assert any(message["action"][2] > 0.3 for message in sent)
+    page.evaluate("setPad(null)")
+    expect(cockpit.message).to_have_text("Gamepad lost: the robot stands still.")
+    assert cockpit.wait(lambda: sent[-1]["action"][:3] == [0, 0, 0])
+    # It comes back with the button still down: nothing may move.
+    count = len(sent)
+    pad(up, SHOULDER)
+    expect(page.locator("[data-device=gamepad]")).to_have_attribute("data-present", "true")
+    page.wait_for_timeout(300)  # six periods of the driving clock in which nothing may go out
+    assert len(sent) == count
+    cockpit.hand_back()
+
+
+def test_a_drag_on_the_picture_moves_the_arm_and_letting_go_is_neutral(desk: Desk):
+    cockpit, sent = driver(desk, "robot-2")
+    page = cockpit.page
+    box = page.locator(".cam.main").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before = cockpit.hand_z()
+
+    def dragged() -> bool:
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x, y - box["width"] * 0.2)
+        return cockpit.wait(lambda: cockpit.hand_z() > before + 0.015, seconds=3)
+
+    def up_and_again() -> bool:
+        reached = dragged()
+        if not reached:
+            page.mouse.up()
+        return reached
+
+    page.keyboard.down("Shift")
+    assert cockpit.wait(up_and_again)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    assert cockpit.wait(lambda: sent[-1]["action"][:3] == [0, 0, 0])
+    cockpit.hand_back()
+
+
+def test_speed_frame_and_mirror_are_chosen_by_key_and_remembered(desk: Desk):
+    page = desk.robot("operator", "robot-2").page
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    expect(page.locator("[data-speed-word]")).to_have_text("0.8")
+    page.keyboard.press("m")
+    expect(page.locator("[data-hint]")).to_have_text(re.compile("A to its right"))
+    page.keyboard.press("c")
+    expect(page.locator("[data-hint]")).to_have_text(re.compile(r"robot's \+y axis"))
+    page.keyboard.press("?")
+    expect(page.get_by_text("forward, back, left, right, while held")).to_be_visible()
+    page.reload()
+    expect(page.locator("[data-speed-word]")).to_have_text("0.8")
+    expect(page.get_by_label("Mirror left and right")).to_be_checked()
+    expect(page.get_by_label("Moves by")).to_have_value("robot")
+
+
+def test_a_late_link_turns_the_light_red_and_refuses_to_drive(desk: Desk):
+    cockpit, sent = driver(desk, "robot-1", script=LATE_LINK)
+    page = cockpit.page
+    light = page.locator("[data-latency]")
+    expect(light).to_have_text(re.compile(r"^\d+ ms · good$"))
+    cockpit.drive("r", until=lambda: cockpit.accepted() > 3)
+    page.evaluate("window.lateMs = 450")
+    page.keyboard.down("r")
+    expect(light).to_have_text(re.compile("too late$"))
+    expect(page.get_by_text("Driving locked: the link is too late")).to_be_visible()
+    count = len(sent)
+    page.wait_for_timeout(300)  # six periods of the driving clock in which nothing may go out
+    assert len(sent) == count
+    page.evaluate("window.lateMs = 0")
+    expect(page.get_by_text("Driving locked")).to_be_hidden()
+    # The key is still down; it was pressed for a moment that is over.
+    page.wait_for_timeout(300)
+    assert len(sent) == count
+    page.keyboard.up("r")
+    cockpit.drive("r", until=lambda: len(sent) > count + 3)
+    cockpit.hand_back()
