@@ -40,6 +40,8 @@ STALE_AFTER_S = 3.0
 Action = Annotated[
     tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...], Meta(min_length=1, max_length=64)
 ]
+# Actions of a plan that pages are told: what is further off changes before it happens.
+MAX_PLAN_TICKS = 64
 FeedSize = Literal["thumbnail", "full"]
 Outcome = Literal["success", "failure", "timeout", "abort"]
 Purpose = Literal["train", "eval", "demonstration"]
@@ -145,6 +147,9 @@ class Telemetry(Message, frozen=True, kw_only=True):
     # Simulated robots only, and only when asked for: what a privileged, scripted operator reads.
     privileged: tuple[float, ...] = ()
     reward: float = 0.0
+    # What the policy would do next, an action a tick, also while a person drives; on every second
+    # tick and where it has a chunk, else empty.
+    plan: Annotated[tuple[tuple[float, ...], ...], Meta(max_length=MAX_PLAN_TICKS)] = ()
 
 
 class Frame(Message, frozen=True, kw_only=True):
