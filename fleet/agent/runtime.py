@@ -227,7 +227,7 @@ class Runtime:
     # ---- between episodes ------------------------------------------------------------------
 
     def _between(self) -> bool:
-        """Swap policies, and begin the next episode when one is due; say whether one began."""
+        """Swap policies, and begin the next episode when one is due; say whether that was slow."""
         keeper, trial = None, None
         if self._trials is not None and not self._arbiter.driven:
             trial = self._trials.next()
@@ -241,11 +241,26 @@ class Runtime:
         if waiting is not None:
             if waiting != self.situation.waiting:
                 self.situation = Situation(waiting=waiting)
-            return False
+            return self._set_scene()
         if self._clock.monotonic_ns() < self._may_begin_ns:
             self.situation = PAUSE
             return False
         return self._begin(trial)
+
+    def _set_scene(self) -> bool:
+        """Give people who look something to see before the first episode; say whether it did.
+
+        In a simulator only: to put a real scene back is to move, which nobody asked for.
+        """
+        assignment, simulated = self._assignment, self._driver.spec.simulated
+        if self._has_scene or not simulated or not assignment or not assignment.tasks:
+            return False
+        if not self._watched():
+            return False
+        self._driver.reset(assignment.tasks[0], seed=assignment.train_seed)
+        self._has_scene = True
+        self._scene_ready()
+        return True
 
     def _why_wait(self) -> str | None:
         if self._assignment is None:
