@@ -1,15 +1,18 @@
 // The robot page: pictures, who holds the robot, take over and hand back, outcome, release, resume.
+import { Cameras } from "./cameras.js";
 import { Controls } from "./controls.js";
-import { Driver, lockout, STALE_VIDEO_MS } from "./drive.js";
+import { Driver, lockout } from "./drive.js";
 import { condition, facts, holder, takeoverOffer, underEvaluation } from "./facts.js";
 import { Feeds } from "./feed.js";
 import { Latency, latencyKind, latencyWords } from "./latency.js";
 import { pageLink } from "./link.js";
 import { colour, paint, write } from "./paint.js";
+import { Plan } from "./plan.js";
 import { describe, draw, extend } from "./timeline.js";
-import { age } from "./words.js";
+import { Traces } from "./traces.js";
 
 const SHOW_MS = 100;
+const LANES_MS = 250;
 // What was said stays this long: longer than it takes to look up from the picture.
 const SAID_MS = 8000;
 const LOCKED = { stale: "Driving locked: the picture is stale", late: "Driving locked: the link is too late" };
@@ -20,11 +23,9 @@ const $ = (name) => page.querySelector(`[data-${name}]`);
 const robot = page.dataset.cockpit;
 const link = pageLink();
 const feeds = new Feeds(document.body.dataset.feedSocket);
-const ages = new Map();
-for (const cam of page.querySelectorAll("[data-camera]")) {
-  ages.set(cam.dataset.camera, feeds.show(robot, cam.dataset.camera, "full", cam.querySelector("canvas")));
-}
-const front = spec.cameras.find((c) => c.heading_rad !== null) ?? spec.cameras[0];
+const cameras = new Cameras({ page, spec, robot, feeds, changed: () => showFrame() });
+const plan = new Plan(spec);
+const traces = new Traces(page, spec);
 // A robot's own axes, where no camera gives a sense of direction: forward is +y.
 const OWN_AXES_RAD = Math.PI / 2;
 const driver = new Driver({
@@ -32,7 +33,7 @@ const driver = new Driver({
   actionNames: spec.action_names,
   low: spec.action_low,
   high: spec.action_high,
-  headingRad: front?.heading_rad ?? OWN_AXES_RAD,
+  headingRad: OWN_AXES_RAD,
 });
 let state = null;
 let telemetry = null;
@@ -43,10 +44,9 @@ let saidMs = performance.now();
 // Whether a state with our lease was seen: one from before the grant must not look like its end.
 let seen = false;
 
-const frameAgeMs = () => ages.get(front?.name)?.at(performance.now()) ?? Infinity;
 /** From here to the robot and back: by commands while there are any, else by what probes both ways say. */
 const latencyMs = () => latency.at(performance.now(), link.rttMs + (state?.heartbeat?.rtt_ms ?? NaN));
-const seenNow = () => ({ frameAgeMs: frameAgeMs(), latencyMs: latencyMs() });
+const seenNow = () => ({ frameAgeMs: cameras.ageMs(performance.now()), latencyMs: latencyMs() });
 const mine = () => driver.epoch !== null;
 
 /** Say something once, until the next thing is said. */
@@ -93,8 +93,12 @@ const actions = {
   success: () => judge("success"),
   failure: () => judge("failure"),
   abort: () => judge("abort"),
+  camera: () => cameras.next(),
+  zoom: () => cameras.magnify(),
+  enlarge: () => cameras.enlarge(),
 };
-const controls = new Controls({
+let controls = null;
+controls = new Controls({
   page,
   driver,
   actions,
@@ -103,16 +107,18 @@ const controls = new Controls({
     if (link.send(message) && message.type === "Drive") latency.sent(message.t_client_ms);
   },
   say,
-  frameChanged: showFrame,
+  frameChanged: () => showFrame(),
 });
+showFrame();
 
-/** Drive in the frame of the picture or in the robot's own, and say which way forward is. */
-function showFrame(frame) {
-  const known = frame === "camera" && front?.heading_rad != null;
-  driver.headingRad = known ? front.heading_rad : OWN_AXES_RAD;
-  const side = driver.mirrored ? "right" : "left";
+/** Drive in the frame of the large picture or in the robot's own, and say which way forward is. */
+function showFrame() {
+  const heading = controls?.liked.frame === "robot" ? null : cameras.camera?.heading_rad;
+  driver.headingRad = heading ?? OWN_AXES_RAD;
   const hint = $("hint");
-  if (hint) write(hint, known ? `W moves away from this camera, A to its ${side}` : `W moves along the robot's +y axis, A along its ${driver.mirrored ? "+x" : "−x"}`);
+  if (!hint) return;
+  const [side, axis] = driver.mirrored ? ["right", "+x"] : ["left", "−x"];
+  write(hint, heading != null ? `W moves away from this camera, A to its ${side}` : `W moves along the robot's +y axis, A along ${axis}`);
 }
 
 function show() {
@@ -134,19 +140,32 @@ function show() {
   for (const outcome of page.querySelectorAll("[data-outcome]")) {
     outcome.disabled = !may || evaluation || !state.heartbeat?.episode || (kind !== "human" && kind !== "autonomous" && kind !== "holding");
   }
-  draw($("timeline"), line, Math.max(Number(page.dataset.timeoutTicks), line.spans.at(-1)?.end ?? 0));
   write($("timeline-words"), describe(line));
+}
+
+/** The lanes of the episode, all over the same ticks. */
+function showLanes() {
+  const ticks = Math.max(Number(page.dataset.timeoutTicks), line.spans.at(-1)?.end ?? 0);
+  draw($("timeline"), line, ticks);
+  traces.draw(ticks);
+}
+
+/** The line of where the policy goes, or would go: before a hand-back, that is what comes. */
+function showPlan(now) {
+  if (!cameras.main) return;
+  const driven = state?.heartbeat?.mode === "takeover" || state?.heartbeat?.mode === "handover";
+  for (const view of cameras.views.values()) if (view !== cameras.main) view.querySelector("svg").replaceChildren();
+  const shown = plan.draw(cameras.main, cameras.camera, driven ? "ghost" : "policy", now);
+  const words = $("plan-words");
+  words.hidden = !shown;
+  write(words, driven ? "Dashed: where the policy would go" : "Line: where the policy is going");
 }
 
 /** What changes many times a second. */
 function showFast() {
   const now = performance.now();
-  for (const cam of page.querySelectorAll("[data-camera]")) {
-    const ms = ages.get(cam.dataset.camera).at(now);
-    const slot = cam.querySelector("[data-age]");
-    write(slot, ms === Infinity ? "no frame" : `frame ${age(ms)}`);
-    slot.dataset.stale = String(ms > STALE_VIDEO_MS);
-  }
+  cameras.tell(now);
+  showPlan(now);
   const locked = mine() ? lockout(seenNow()) : "";
   const plate = $("lockout");
   if (plate) {
@@ -179,6 +198,8 @@ on("sop:telemetry", (message) => {
   if (message.robot !== robot) return;
   telemetry = message.telemetry;
   line = extend(line, telemetry);
+  plan.take(telemetry, performance.now());
+  traces.take(telemetry);
 });
 on("sop:takeover", (message) => {
   if (message.robot !== robot) return;
@@ -216,3 +237,4 @@ document.addEventListener("visibilitychange", () => feeds.later());
 link.open({ type: "Watch", every: true, robots: [robot], telemetry: true });
 setInterval(show, 1000);
 setInterval(showFast, SHOW_MS);
+setInterval(() => document.hidden || showLanes(), LANES_MS);

@@ -1,10 +1,11 @@
 // The hands on the robot page: which keys act, when the driver counts as looking, and the 20 Hz clock.
 import { PERIOD_MS } from "./drive.js";
 import { bindDrag, PadReader } from "./hands.js";
-import { faster, KEYS, preferences, SPEEDS } from "./inputs.js";
+import { KEYS } from "./inputs.js";
 import { write } from "./paint.js";
+import { faster, preferences, SPEEDS } from "./preferences.js";
 
-const SHORTCUTS = { KeyT: "takeover", KeyY: "success", KeyN: "failure", KeyX: "abort", KeyC: "frame", KeyM: "mirror" };
+const SHORTCUTS = { KeyT: "takeover", KeyY: "success", KeyN: "failure", KeyX: "abort", KeyC: "frame", KeyM: "mirror", KeyV: "camera", KeyZ: "zoom", KeyB: "enlarge" };
 // By what is printed on the key: where it is differs between keyboards.
 const SIGNS = { "+": "faster", "=": "faster", "-": "slower", "?": "keymap" };
 const REMEMBERED = "sop.driving";
@@ -19,7 +20,7 @@ export class Controls {
    * @param {{page: HTMLElement, driver: import("./drive.js").Driver,
    *   actions: Record<string, () => void>, seen: () => {frameAgeMs: number, latencyMs: number},
    *   send: (message: object) => void, say: (text: string, kind?: string) => void,
-   *   frameChanged: (frame: "camera"|"robot") => void}} parts
+   *   frameChanged: () => void}} parts
    */
   constructor({ page, driver, actions, seen, send, say, frameChanged }) {
     Object.assign(this, { page, driver, seen, send, frameChanged });
@@ -35,9 +36,8 @@ export class Controls {
     this.keymap = page.querySelector("[data-keymap]");
     this.buttons = new Map([...page.querySelectorAll("[data-key]")].map((b) => [b.dataset.key, b]));
     this.pads = new PadReader(driver.inputs.gamepad, { say, gripper: () => this.toggleGripper(), takeover: () => actions.takeover() });
-    for (const cam of page.querySelectorAll("[data-camera]")) {
-      bindDrag(cam, driver.inputs.drag, { driving: () => driver.epoch !== null, changed: () => this.tick() });
-    }
+    const picture = page.querySelector(".cam.main");
+    if (picture) bindDrag(picture, driver.inputs.drag, { driving: () => driver.epoch !== null, changed: () => this.tick() });
     document.addEventListener("keydown", (event) => this.keyDown(event));
     document.addEventListener("keyup", (event) => {
       // Space must not press the button that happens to have the focus: it could hand back.
@@ -106,7 +106,7 @@ export class Controls {
     } catch {
       // As above.
     }
-    this.frameChanged(frame);
+    this.frameChanged();
   }
 
   // ---- keys ---------------------------------------------------------------------------------------
@@ -167,7 +167,9 @@ export class Controls {
     for (const [name, device] of Object.entries({ keyboard: inputs.keyboard, gamepad: inputs.gamepad, pointer: inputs.drag })) {
       const slot = this.page.querySelector(`[data-device=${name}]`);
       slot.dataset.active = String(device.read() !== null);
-      if (name === "gamepad") slot.dataset.present = String(device.present);
+      if (name !== "gamepad") continue;
+      slot.dataset.present = String(device.present);
+      write(slot, device.present ? "Gamepad" : "No gamepad");
     }
   }
 }

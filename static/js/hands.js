@@ -26,14 +26,14 @@ export class PadReader {
 }
 
 /**
- * Let a drag on a picture drive while it is the main one.
+ * Let a drag on the large picture drive.
  * @param {HTMLElement} cam @param {import("./inputs.js").Drag} device
  * @param {{driving: () => boolean, changed: () => void}} page
  */
 export function bindDrag(cam, device, { driving, changed }) {
   let pointer = null;
   cam.addEventListener("pointerdown", (event) => {
-    if (pointer !== null || event.button !== 0 || !driving() || !cam.classList.contains("main")) return;
+    if (pointer !== null || event.button !== 0 || !driving()) return;
     if (event.target.closest("button")) return;
     event.preventDefault();
     pointer = event.pointerId;

@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Desk
 from tests.e2e.pages import RobotPage, drives
+from tests.e2e.site import Site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sim, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -33,6 +34,7 @@ window.WebSocket = class extends Socket {
 };
 """
 SHOULDER = 4
+STILL = re.compile(r"^-?0\.00\s+-?0\.00\s+-?0\.00\s")
 
 
 def driver(desk: Desk, robot: str, *, script: str = "") -> tuple[RobotPage, list]:
@@ -70,7 +72,7 @@ def test_a_gamepad_moves_the_arm_while_its_shoulder_is_held_and_its_loss_is_neut
     assert any(message["action"][2] > 0.3 for message in sent)
     page.evaluate("setPad(null)")
     expect(cockpit.message).to_have_text("Gamepad lost: the robot stands still.")
-    assert cockpit.wait(lambda: sent[-1]["action"][:3] == [0, 0, 0])
+    expect(page.locator("[data-applied]")).to_have_text(STILL)
     # It comes back with the button still down: nothing may move.
     count = len(sent)
     pad(up, SHOULDER)
@@ -104,7 +106,8 @@ def test_a_drag_on_the_picture_moves_the_arm_and_letting_go_is_neutral(desk: Des
     assert cockpit.wait(up_and_again)
     page.mouse.up()
     page.keyboard.up("Shift")
-    assert cockpit.wait(lambda: sent[-1]["action"][:3] == [0, 0, 0])
+    assert any(message["action"][2] > 0.1 for message in sent)
+    expect(page.locator("[data-applied]")).to_have_text(STILL)
     cockpit.hand_back()
 
 
@@ -129,12 +132,13 @@ def test_a_late_link_turns_the_light_red_and_refuses_to_drive(desk: Desk):
     cockpit, sent = driver(desk, "robot-1", script=LATE_LINK)
     page = cockpit.page
     light = page.locator("[data-latency]")
-    expect(light).to_have_text(re.compile(r"^\d+ ms · good$"))
+    expect(light).to_have_text(re.compile(r"^\d+ ms · (good|slow)$"))
     cockpit.drive("r", until=lambda: cockpit.accepted() > 3)
     page.evaluate("window.lateMs = 450")
     page.keyboard.down("r")
     expect(light).to_have_text(re.compile("too late$"))
-    expect(page.get_by_text("Driving locked: the link is too late")).to_be_visible()
+    # On a busy machine the picture may be stale as well, which is said first.
+    expect(page.get_by_text("Driving locked")).to_be_visible()
     count = len(sent)
     page.wait_for_timeout(300)  # six periods of the driving clock in which nothing may go out
     assert len(sent) == count
@@ -146,3 +150,48 @@ def test_a_late_link_turns_the_light_red_and_refuses_to_drive(desk: Desk):
     page.keyboard.up("r")
     cockpit.drive("r", until=lambda: len(sent) > count + 3)
     cockpit.hand_back()
+
+
+def test_cameras_change_places_and_the_policys_way_is_drawn_where_it_can_be(desk: Desk):
+    cockpit = desk.robot("operator", "robot-1").free()
+    page = cockpit.page
+    large = page.get_by_label("Large picture").locator("[data-camera]")
+    way = large.locator("svg polyline")
+    expect(large).to_have_attribute("data-camera", "front")
+    expect(way).to_be_attached()
+    expect(page.get_by_text("Line: where the policy is going")).to_be_visible()
+    for trace in ("state", "action"):
+        lines = page.locator(f"[data-trace={trace}] path:not(.ghost)")
+        expect(lines.first).to_have_attribute("d", re.compile("L"))
+        assert lines.count() == 4
+    cockpit.take_over()
+    # Before a hand-back, this is what the policy would do.
+    expect(page.get_by_text("Dashed: where the policy would go")).to_be_visible()
+    page.keyboard.press("v")
+    expect(large).to_have_attribute("data-camera", "wrist")
+    expect(page.locator("[data-hint]")).to_have_text(re.compile(r"robot's \+y axis"))
+    expect(way).to_have_count(0)  # a camera on the hand does not say where it is
+    page.get_by_label("Small picture").click()
+    expect(large).to_have_attribute("data-camera", "front")
+    expect(page.locator("[data-hint]")).to_have_text(re.compile("away from this camera"))
+    page.keyboard.press("z")
+    expect(page.locator("[data-zoom]")).to_have_text("2×")
+    assert "scale(2)" in (large.locator(".stage").get_attribute("style") or "")
+    cockpit.hand_back()
+
+
+def test_a_page_opened_before_the_first_hello_shows_a_robot_that_holds(desk: Desk, site: Site):
+    before = desk.robot("operator", "robot-2").free()
+    before.act("Hold")
+    before.expect_state("Holding")
+    site.stop("robot-2")
+    site.run("from fleet.models import Robot\nRobot.objects.filter(name='robot-2').update(spec={})")
+    page = desk.sign_in("lead")
+    page.goto(f"{site.url}/robots/robot-2/")
+    expect(page.get_by_text("robot-2 has not introduced itself yet")).to_be_visible()
+    site.start_robot("robot-2")
+    # Nothing is pressed: it reloads by itself, and a scene is set though no episode begins.
+    cockpit = RobotPage(page, site.url, "robot-2")
+    expect(page.locator("main [data-camera] canvas[data-frame]")).to_have_count(2)
+    cockpit.expect_state("Holding")
+    cockpit.free()

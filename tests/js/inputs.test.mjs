@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Drag, DRAG_FULL, faster, Gamepad, Inputs, Keyboard, pickPad, preferences } from "../../static/js/inputs.js";
+import { Drag, DRAG_FULL, Gamepad, Inputs, Keyboard, pickPad } from "../../static/js/inputs.js";
+import { faster, preferences } from "../../static/js/preferences.js";
 
 const near = (a, b) => a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) < 1e-9, `${a} is not ${b}`));
 const pad = ({ axes = [0, 0, 0, 0], down = [], ...more } = {}) => ({
