@@ -4,6 +4,7 @@ import { Controls } from "./controls.js";
 import { Driver, lockout } from "./drive.js";
 import { condition, facts, holder, takeoverOffer, underEvaluation } from "./facts.js";
 import { Feeds } from "./feed.js";
+import { HandoverRow } from "./handover.js";
 import { Latency, latencyKind, latencyWords } from "./latency.js";
 import { pageLink } from "./link.js";
 import { colour, paint, write } from "./paint.js";
@@ -96,7 +97,15 @@ const actions = {
   camera: () => cameras.next(),
   zoom: () => cameras.magnify(),
   enlarge: () => cameras.enlarge(),
+  handover: () => handover.act(),
 };
+const handover = new HandoverRow({
+  page,
+  robot,
+  send: (message) => link.send(message),
+  say,
+  now: () => ({ mine: mine(), held: state ? holder(state, link.operator) : "", you: link.operator, epoch: driver.epoch }),
+});
 let controls = null;
 controls = new Controls({
   page,
@@ -133,6 +142,7 @@ function show() {
   $("takeover").disabled = page.dataset.mayDrive !== "true" || !offer.free;
   write($("takeover-word"), offer.words);
   page.classList.toggle("mine", mine());
+  handover.show();
   const may = page.dataset.mayDrive === "true" && link.online;
   $("hold").hidden = !(may && kind === "autonomous" && !evaluation);
   $("release").hidden = !(may && kind === "stopped" && !state.stop_pending);

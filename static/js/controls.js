@@ -5,7 +5,7 @@ import { KEYS } from "./inputs.js";
 import { write } from "./paint.js";
 import { faster, preferences, SPEEDS } from "./preferences.js";
 
-const SHORTCUTS = { KeyT: "takeover", KeyY: "success", KeyN: "failure", KeyX: "abort", KeyC: "frame", KeyM: "mirror", KeyV: "camera", KeyZ: "zoom", KeyB: "enlarge" };
+const SHORTCUTS = { KeyT: "takeover", KeyY: "success", KeyN: "failure", KeyX: "abort", KeyC: "frame", KeyM: "mirror", KeyV: "camera", KeyZ: "zoom", KeyB: "enlarge", KeyG: "handover" };
 // By what is printed on the key: where it is differs between keyboards.
 const SIGNS = { "+": "faster", "=": "faster", "-": "slower", "?": "keymap" };
 const REMEMBERED = "sop.driving";

@@ -182,6 +182,8 @@ MESSAGES: tuple[m.Message, ...] = (
     b.Drive(
         robot="robot-1", epoch=4, seq=8, action=(0.5, -1.0), t_client_ms=1.5, frame_age_ms=80.0
     ),
+    b.AskControl(robot="robot-1", asking=False),
+    b.PassControl(robot="robot-1", epoch=4, to="bo"),
     b.HoldRobot(robot="robot-1"),
     b.ResumeRobot(robot="robot-1"),
     b.Judge(robot="robot-1", outcome="success", episode=UID),
@@ -204,6 +206,7 @@ MESSAGES: tuple[m.Message, ...] = (
     b.RobotTelemetry(robot="robot-1", telemetry=TELEMETRY),
     b.TakeoverAnswer(robot="robot-1", lease=LEASE, reason="", t_client_ms=1.5),
     b.CommandAnswer(robot="robot-1", answer=ACKNOWLEDGED),
+    b.ControlAsked(robot="robot-1", operators=("bo", "cy")),
     b.FleetState(paused=True, scripted_paused=True),
 )
 
