@@ -2,15 +2,13 @@
 import { Cameras } from "./cameras.js";
 import { Controls } from "./controls.js";
 import { Driver, lockout } from "./drive.js";
+import { Episode } from "./episode.js";
 import { condition, facts, holder, takeoverOffer, underEvaluation } from "./facts.js";
 import { Feeds } from "./feed.js";
 import { HandoverRow } from "./handover.js";
 import { Latency, latencyKind, latencyWords } from "./latency.js";
 import { pageLink } from "./link.js";
 import { colour, paint, write } from "./paint.js";
-import { Plan } from "./plan.js";
-import { describe, draw, extend } from "./timeline.js";
-import { Traces } from "./traces.js";
 
 const SHOW_MS = 100;
 const LANES_MS = 250;
@@ -25,8 +23,7 @@ const robot = page.dataset.cockpit;
 const link = pageLink();
 const feeds = new Feeds(document.body.dataset.feedSocket);
 const cameras = new Cameras({ page, spec, robot, feeds, changed: () => showFrame() });
-const plan = new Plan(spec);
-const traces = new Traces(page, spec);
+const episode = new Episode(page, spec);
 // A robot's own axes, where no camera gives a sense of direction: forward is +y.
 const OWN_AXES_RAD = Math.PI / 2;
 const driver = new Driver({
@@ -38,7 +35,6 @@ const driver = new Driver({
 });
 let state = null;
 let telemetry = null;
-let line = { episode: "", spans: [] };
 const latency = new Latency();
 let asking = false;
 let saidMs = performance.now();
@@ -150,32 +146,14 @@ function show() {
   for (const outcome of page.querySelectorAll("[data-outcome]")) {
     outcome.disabled = !may || evaluation || !state.heartbeat?.episode || (kind !== "human" && kind !== "autonomous" && kind !== "holding");
   }
-  write($("timeline-words"), describe(line));
-}
-
-/** The lanes of the episode, all over the same ticks. */
-function showLanes() {
-  const ticks = Math.max(Number(page.dataset.timeoutTicks), line.spans.at(-1)?.end ?? 0);
-  draw($("timeline"), line, ticks);
-  traces.draw(ticks);
-}
-
-/** The line of where the policy goes, or would go: before a hand-back, that is what comes. */
-function showPlan(now) {
-  if (!cameras.main) return;
-  const driven = state?.heartbeat?.mode === "takeover" || state?.heartbeat?.mode === "handover";
-  for (const view of cameras.views.values()) if (view !== cameras.main) view.querySelector("svg").replaceChildren();
-  const shown = plan.draw(cameras.main, cameras.camera, driven ? "ghost" : "policy", now);
-  const words = $("plan-words");
-  words.hidden = !shown;
-  write(words, driven ? "Dashed: where the policy would go" : "Line: where the policy is going");
+  episode.describe();
 }
 
 /** What changes many times a second. */
 function showFast() {
   const now = performance.now();
   cameras.tell(now);
-  showPlan(now);
+  episode.showPlan(cameras, condition(state ?? { connection: "offline" }) === "human", now);
   const locked = mine() ? lockout(seenNow()) : "";
   const plate = $("lockout");
   if (plate) {
@@ -200,16 +178,17 @@ on("sop:state", (next) => {
   state = next;
   seen ||= mine() && next.lease?.epoch === driver.epoch;
   if (mine() && (next.lease ? next.lease.epoch > driver.epoch : seen)) {
-    lose(next.lease ? `${holder(next, link.operator)} holds the robot now.` : "Your lease ended; the robot does not resume by itself.");
+    if (handover.passingTo) {
+      driver.release();
+      say(`Handed over to ${handover.passingTo}`);
+    } else lose(next.lease ? `${holder(next, link.operator)} holds the robot now.` : "Your lease ended; the robot does not resume by itself.");
   }
   show();
 });
 on("sop:telemetry", (message) => {
   if (message.robot !== robot) return;
   telemetry = message.telemetry;
-  line = extend(line, telemetry);
-  plan.take(telemetry, performance.now());
-  traces.take(telemetry);
+  episode.take(telemetry, performance.now());
 });
 on("sop:takeover", (message) => {
   if (message.robot !== robot) return;
@@ -217,6 +196,7 @@ on("sop:takeover", (message) => {
   if (!message.lease) return say(message.reason || "The robot is not free.", "bad");
   const gripper = spec.action_names.findIndex((name) => name.includes("gripper"));
   latency.forget();
+  handover.passingTo = "";
   driver.grant(message.lease.epoch, gripper >= 0 && (telemetry?.action[gripper] ?? 0) > 0);
   controls.showGripper();
   say("You are driving. Silence means hold; hand back with T.");
@@ -231,6 +211,7 @@ on("sop:answer", ({ robot: name, answer }) => {
   }
   if (answer.accepted) return;
   if (answer.command === "LeaseGranted") lose("");
+  if (answer.command === "PassControl") handover.passingTo = "";
   say(answer.reason || "The robot refused.", "bad");
 });
 on("sop:refused", (message) => {
@@ -247,4 +228,4 @@ document.addEventListener("visibilitychange", () => feeds.later());
 link.open({ type: "Watch", every: true, robots: [robot], telemetry: true });
 setInterval(show, 1000);
 setInterval(showFast, SHOW_MS);
-setInterval(() => document.hidden || showLanes(), LANES_MS);
+setInterval(() => document.hidden || episode.showLanes(), LANES_MS);

@@ -34,6 +34,8 @@ export class HandoverRow {
     this.button = page.querySelector("[data-handover]");
     this.label = page.querySelector("[data-handover-word]");
     this.asking = [];
+    // To whom this page is handing over; its lease then ends as it should.
+    this.passingTo = "";
     document.body.addEventListener("sop:asked", ({ detail }) => {
       if (detail.robot !== robot) return;
       this.asking = detail.operators;
@@ -62,7 +64,9 @@ export class HandoverRow {
     const { offer, to } = this.state;
     const { robot } = this;
     if (offer === "pass") {
-      if (this.send({ type: "PassControl", robot, epoch: this.now().epoch, to })) this.say(`Handing over to ${to}`);
+      if (!this.send({ type: "PassControl", robot, epoch: this.now().epoch, to })) return;
+      this.passingTo = to;
+      this.say(`Handing over to ${to}`);
     } else if (offer) {
       if (this.send({ type: "AskControl", robot, asking: offer === "ask" })) this.say(offer === "ask" ? "Asked for control" : "You ask no more");
     }

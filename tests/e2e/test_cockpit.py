@@ -214,6 +214,7 @@ def test_a_second_operator_asks_for_control_and_is_handed_it(desk: Desk):
     expect(first.page.get_by_text("Lead asks for control")).to_be_visible()
     first.act("Hand over to lead")
     expect(second.takeover).to_contain_text("hand back")
+    expect(first.message).to_have_text("Handed over to lead")
     second.expect_state("Human · you")
     first.expect_state("Human · lead")
     expect(first.takeover).to_have_text(re.compile("Held by lead"))
