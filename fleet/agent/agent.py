@@ -203,7 +203,7 @@ class Agent:
         answer = self.arbiter.handle(message, clock_offset_ns=self.link.timing.offset_ns)
         if answer is None:
             return
-        if not isinstance(message, m.Teleop):
+        if not isinstance(message, m.Teleop | m.Probe):
             log.info(
                 "command: %s %s, %s -> %s %s",
                 answer.command,

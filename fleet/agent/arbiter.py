@@ -143,6 +143,8 @@ class Arbiter:
                 case m.Teleop():
                     refusal = self._teleop(message, clock_offset_ns)
                     self.discarded_commands += refusal is not None
+                case m.Probe():
+                    refusal = None
                 case m.LeaseGranted():
                     refusal = self._lease_granted(message.lease)
                 case m.LeaseEnded():

@@ -34,6 +34,11 @@ class ChunkController:
         infers = self._chunk is None or self._next >= self._execute
         return infers and bool(self._policy.config.cameras)
 
+    @property
+    def pending(self) -> np.ndarray | None:
+        """What follows the last proposal in its chunk, float32 (h, a); None before the first."""
+        return None if self._chunk is None else self._chunk[self._next :]
+
     def propose(self, reading: Reading, instruction: str) -> tuple[np.ndarray, float, int]:
         """Return (float32 (a,) action, doubt, its index in the chunk) for this tick."""
         if self._chunk is None or self._next >= self._execute:

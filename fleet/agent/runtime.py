@@ -227,7 +227,7 @@ class Runtime:
     # ---- between episodes ------------------------------------------------------------------
 
     def _between(self) -> bool:
-        """Swap policies, and begin the next episode when one is due; say whether one began."""
+        """Swap policies, and begin the next episode when one is due; say whether that was slow."""
         keeper, trial = None, None
         if self._trials is not None and not self._arbiter.driven:
             trial = self._trials.next()
@@ -241,11 +241,26 @@ class Runtime:
         if waiting is not None:
             if waiting != self.situation.waiting:
                 self.situation = Situation(waiting=waiting)
-            return False
+            return self._set_scene()
         if self._clock.monotonic_ns() < self._may_begin_ns:
             self.situation = PAUSE
             return False
         return self._begin(trial)
+
+    def _set_scene(self) -> bool:
+        """Give people who look something to see before the first episode; say whether it did.
+
+        In a simulator only: to put a real scene back is to move, which nobody asked for.
+        """
+        assignment, simulated = self._assignment, self._driver.spec.simulated
+        if self._has_scene or not simulated or not assignment or not assignment.tasks:
+            return False
+        if not self._watched():
+            return False
+        self._driver.reset(assignment.tasks[0], seed=assignment.train_seed)
+        self._has_scene = True
+        self._scene_ready()
+        return True
 
     def _why_wait(self) -> str | None:
         if self._assignment is None:
@@ -307,17 +322,8 @@ class Runtime:
         if not self._has_scene:
             self._has_scene = True
             self._scene_ready()
-        self._situate(self._running)
+        self.situation = self._running.situation()
         return True
-
-    def _situate(self, running: Running) -> None:
-        self.situation = Situation(
-            episode=running.uid,
-            task=running.plan.task.name,
-            instruction=running.plan.instruction,
-            purpose=running.plan.purpose,
-            tick=running.ticks,
-        )
 
     def _idle_tick(self) -> None:
         view = self._arbiter.begin_tick()
@@ -351,7 +357,7 @@ class Runtime:
             proposal, doubt, chunk_index = controller.propose(reading, plan.instruction)
         decision = self._arbiter.decide(view, proposal)
         applied = self._apply(decision)
-        self._count(running, decision)
+        running.count(decision)
         if running.held_ticks <= MAX_HOLD_RECORDED_S * spec.control_hz:
             self._recorder.add(
                 RecordedTick(
@@ -380,8 +386,9 @@ class Runtime:
                 )
             )
         running.ticks += 1
-        self._situate(running)
-        self._telemetry(view, reading, applied, proposal, doubt)
+        self.situation = running.situation()
+        pending = None if controller is None else controller.pending
+        self._telemetry(view, reading, applied, proposal, doubt, pending)
         if decision.fault:
             self._end("abort", "robot")
             self.acting.roll_back(self._arbiter.reason)
@@ -427,15 +434,6 @@ class Runtime:
         self._driver.apply(applied)
         return applied
 
-    def _count(self, running: Running, decision: Decision) -> None:
-        if decision.mode in (Mode.HOLDING, Mode.STOPPED):
-            running.held_ticks += 1
-            return
-        running.held_ticks = 0
-        running.active_ticks += 1
-        if decision.mode is Mode.AUTONOMOUS:
-            running.policy_ticks += 1
-
     def _end(self, outcome: m.Outcome, judge: str) -> None:
         running = self._running
         assert running is not None
@@ -463,6 +461,7 @@ class Runtime:
         applied: np.ndarray,
         proposal: np.ndarray | None,
         doubt: float,
+        plan: np.ndarray | None = None,
     ) -> None:
         moment = Moment(
             self._telemetry_seq,
@@ -473,6 +472,7 @@ class Runtime:
             applied,
             proposal,
             doubt,
+            plan,
         )
         self._telemetry_seq += 1
         self._tell(moment)

@@ -4,10 +4,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.agent.decisions import View
+from fleet.agent.decisions import Decision, View
 from fleet.agent.drivers.base import Reading
 from fleet.agent.episodes import EpisodePlan
 from fleet.protocol import messages as m
+from fleet.protocol.control import Mode
+
+# A plan is shown on every so many ticks: eyes need no more.
+PLAN_EVERY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the loop is doing, as a value that other threads may read."""
+
+    episode: str = ""
+    task: str = ""
+    instruction: str = ""
+    purpose: m.Purpose = "train"
+    tick: int = 0
+    # Why no episode runs; empty while one does.
+    waiting: str = ""
+    # The pause between two episodes, as opposed to having nothing to do.
+    between_episodes: bool = False
 
 
 @dataclass(slots=True)
@@ -24,20 +43,25 @@ class Running:
     ticks: int = 0
     discarded_before: int = 0
 
+    def count(self, decision: Decision) -> None:
+        """Count whose tick it is: one that nobody drove takes none of the task's time."""
+        if decision.mode in (Mode.HOLDING, Mode.STOPPED):
+            self.held_ticks += 1
+            return
+        self.held_ticks = 0
+        self.active_ticks += 1
+        if decision.mode is Mode.AUTONOMOUS:
+            self.policy_ticks += 1
 
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What the loop is doing, as a value that other threads may read."""
-
-    episode: str = ""
-    task: str = ""
-    instruction: str = ""
-    purpose: m.Purpose = "train"
-    tick: int = 0
-    # Why no episode runs; empty while one does.
-    waiting: str = ""
-    # The pause between two episodes, as opposed to having nothing to do.
-    between_episodes: bool = False
+    def situation(self) -> Situation:
+        """Return the episode as other threads may read it."""
+        return Situation(
+            episode=self.uid,
+            task=self.plan.task.name,
+            instruction=self.plan.instruction,
+            purpose=self.plan.purpose,
+            tick=self.ticks,
+        )
 
 
 PAUSE = Situation(waiting="the scene is put back", between_episodes=True)
@@ -64,6 +88,8 @@ class Moment:
     applied: np.ndarray
     proposal: np.ndarray | None
     doubt: float
+    # (h, a): what the policy would do in the next ticks.
+    plan: np.ndarray | None = None
 
     def telemetry(self, *, privileged: bool) -> m.Telemetry:
         """Return the message; JSON has no NaN, so what was not computed is 0 or empty."""
@@ -85,4 +111,12 @@ class Moment:
             purpose=self.situation.purpose,
             privileged=self.reading.privileged if privileged else (),
             reward=float(np.nan_to_num(self.reading.reward)),
+            plan=self._plan(),
         )
+
+    def _plan(self) -> tuple[tuple[float, ...], ...]:
+        plan = self.plan
+        if plan is None or self.seq % PLAN_EVERY or not np.isfinite(plan).all():
+            return ()
+        # For the eye: the third digit of an action is a hundredth of a millimetre.
+        return tuple(tuple(action) for action in plan[: m.MAX_PLAN_TICKS].round(3).tolist())

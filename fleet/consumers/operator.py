@@ -117,6 +117,10 @@ class OperatorSocket(PersonSocket):
                 self._answer(self.hub.takeovers.keep(self, message))
             case b.HandBack():
                 self._answer(self.hub.takeovers.hand_back(self, message))
+            case b.AskControl():
+                self.hub.handovers.ask(self, message)
+            case b.PassControl():
+                self._answer(self.hub.handovers.pass_on(self, message))
             case b.TakeOver():
                 self.hub.spawn(self._take_over(message))
             case b.Watch():
@@ -162,6 +166,7 @@ class OperatorSocket(PersonSocket):
         )
         self.send(snapshot)
         self.send_state(("fleet",), fleet)
+        self.hub.handovers.show(self)
         self.hub.feeds.refresh()
 
     def _command(self, message: b.HoldRobot | b.ResumeRobot | b.Judge | b.ReleaseRobot) -> None:

@@ -15,6 +15,7 @@ class LeaseEnd(models.TextChoices):
     EXPIRED = "expired"  # the holder went silent
     REFUSED = "refused"  # the robot did not take it
     REVOKED = "revoked"  # a lead ended it
+    PASSED = "passed"  # the holder gave it to somebody who asked
 
 
 class TakeoverLease(models.Model):

@@ -27,6 +27,8 @@ from fleet.protocol.spec import Count, Epoch, Name, Text
 MAX_BROWSER_MESSAGE_BYTES = 16 * 1024
 # Frames a viewer may hold unacknowledged, per subscription (docs/architecture.md).
 FRAME_CREDIT = 2
+# Operators who are told of as asking for one robot.
+MAX_ASKING = 16
 
 # ---- browser → server -------------------------------------------------------------------------
 
@@ -54,6 +56,8 @@ class KeepLease(Message, frozen=True, kw_only=True):
 
     robot: Name
     epoch: Epoch
+    # When it was sent, to time the way to the robot and back (`Probe`); 0 asks for no answer.
+    t_client_ms: Annotated[float, Meta(ge=0, le=1e15)] = 0.0
 
 
 class HandBack(Message, frozen=True, kw_only=True):
@@ -73,6 +77,21 @@ class Drive(Message, frozen=True, kw_only=True):
     t_client_ms: float = 0.0
     # Age of the newest frame shown when this was sent; above STALE_VIDEO_S the server refuses.
     frame_age_ms: float = 0.0
+
+
+class AskControl(Message, frozen=True, kw_only=True):
+    """Ask whoever holds a robot for it, or ask no more. State; ends with the socket."""
+
+    robot: Name
+    asking: bool = True
+
+
+class PassControl(Message, frozen=True, kw_only=True):
+    """Give a held robot to somebody who asked for it; the robot holds until they have it."""
+
+    robot: Name
+    epoch: Epoch
+    to: Text
 
 
 class HoldRobot(Message, frozen=True, kw_only=True):
@@ -129,6 +148,8 @@ FromBrowser = (
     | KeepLease
     | HandBack
     | Drive
+    | AskControl
+    | PassControl
     | HoldRobot
     | ResumeRobot
     | Judge
@@ -182,12 +203,19 @@ class RobotTelemetry(Message, frozen=True, kw_only=True):
 
 
 class TakeoverAnswer(Message, frozen=True, kw_only=True):
-    """Answer to `TakeOver`: the lease, or why not and who holds it."""
+    """Answer to `TakeOver`, or to `AskControl` once control is passed on: the lease, or why not."""
 
     robot: Name
     lease: Lease | None
     reason: Text = ""
     t_client_ms: float = 0.0
+
+
+class ControlAsked(Message, frozen=True, kw_only=True):
+    """Who asks for the control of a robot, in the order of their names. State."""
+
+    robot: Name
+    operators: Annotated[tuple[Text, ...], Meta(max_length=MAX_ASKING)] = ()
 
 
 class CommandAnswer(Message, frozen=True, kw_only=True):
@@ -203,6 +231,7 @@ ToBrowser = (
     | FleetState
     | RobotTelemetry
     | TakeoverAnswer
+    | ControlAsked
     | CommandAnswer
     | Refused
     | Ping

@@ -40,6 +40,8 @@ STALE_AFTER_S = 3.0
 Action = Annotated[
     tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...], Meta(min_length=1, max_length=64)
 ]
+# Actions of a plan that pages are told: what is further off changes before it happens.
+MAX_PLAN_TICKS = 64
 FeedSize = Literal["thumbnail", "full"]
 Outcome = Literal["success", "failure", "timeout", "abort"]
 Purpose = Literal["train", "eval", "demonstration"]
@@ -145,6 +147,9 @@ class Telemetry(Message, frozen=True, kw_only=True):
     # Simulated robots only, and only when asked for: what a privileged, scripted operator reads.
     privileged: tuple[float, ...] = ()
     reward: float = 0.0
+    # What the policy would do next, an action a tick, also while a person drives; on every second
+    # tick and where it has a chunk, else empty.
+    plan: Annotated[tuple[tuple[float, ...], ...], Meta(max_length=MAX_PLAN_TICKS)] = ()
 
 
 class Frame(Message, frozen=True, kw_only=True):
@@ -265,6 +270,14 @@ class Teleop(Message, frozen=True, kw_only=True):
     t_client_ms: float = 0.0
 
 
+class Probe(Message, frozen=True, kw_only=True):
+    """Command: answer at once and do nothing, so that a driver at rest can time the round trip."""
+
+    epoch: Epoch
+    # By the sender's own monotonic clock.
+    t_client_ms: float
+
+
 class Hold(Message, frozen=True, kw_only=True):
     """Command: stop acting and hold, without latching."""
 
@@ -310,5 +323,5 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 FromRobot = Hello | Heartbeat | Telemetry | Frame | Acknowledged | PolicyReport | Ping | Pong
-_Command = LeaseGranted | LeaseEnded | Teleop | Hold | Resume | MarkOutcome | Stop | Release
+_Command = LeaseGranted | LeaseEnded | Teleop | Probe | Hold | Resume | MarkOutcome | Stop | Release
 ToRobot = Welcome | Assignment | PolicyAnnouncement | FeedRequest | _Command | Refused | Ping | Pong

@@ -6,13 +6,23 @@ here, and the MetaWorld driver builds the robot that is described here.
 
 from typing import Literal
 
-from fleet.protocol.spec import Camera, RobotSpec, TaskSpec
+from fleet.protocol.spec import Camera, CameraView, HandMotion, RobotSpec, TaskSpec
 
 ObservationKind = Literal["image", "state"]
 
 CONTROL_HZ = 20.0
 IMAGE_PX = 128
 IMAGE_EVERY = 2
+# How far MetaWorld moves the hand in one tick for an action of one.
+ACTION_UNIT_M = 0.01
+# Measured on the models, the same in every task: it looks back at the arm from its front right.
+FRONT_VIEW = CameraView(
+    position_m=(0.75, 0.075, 0.7),
+    right=(0.5499, 0.83318, -0.05844),
+    down=(0.37621, -0.30955, -0.8733),
+    forward=(-0.74571, 0.45824, -0.48367),
+    focal_heights=0.8660254,
+)
 # Commands an action component may change by in one tick while the slew limit holds.
 ACTION_SLEW = (0.25, 0.25, 0.25, 0.5)
 ACTION_NAMES = ("x", "y", "z", "gripper")
@@ -124,13 +134,13 @@ def robot_spec(
     """
     image = observation == "image"
     cameras = (
-        # Measured on the model: this camera looks back at the arm from its front right.
         Camera(
             name="front",
             width_px=IMAGE_PX,
             height_px=IMAGE_PX,
             title="Front",
             heading_rad=2.59,
+            view=FRONT_VIEW,
         ),
         Camera(name="wrist", width_px=IMAGE_PX, height_px=IMAGE_PX, title="Wrist"),
     )
@@ -145,4 +155,5 @@ def robot_spec(
         cameras=cameras if image else (),
         image_every=IMAGE_EVERY,
         simulated=True,
+        hand=HandMotion(position=HAND_NAMES[:3], action=ACTION_NAMES[:3], unit_m=ACTION_UNIT_M),
     )

@@ -19,6 +19,27 @@ MAX_TASKS = 256
 MAX_ORDERED_TRIALS = 16
 
 
+Vector = tuple[float, float, float]
+
+
+class CameraView(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a camera that does not move stands, in the robot's frame.
+
+    A pinhole with square pixels and its axis through the middle of the picture. With d the way from
+    the camera to a point, a picture of width w and height h shows it at
+    (w/2 + f h (d right)/(d forward), h/2 + f h (d down)/(d forward)) from the upper left corner,
+    f being `focal_heights`.
+    """
+
+    position_m: Vector
+    # Unit vectors, as the upright picture shows them.
+    right: Vector
+    down: Vector
+    forward: Vector
+    # Focal length in heights of the picture: 0.5 / tan(vertical field of view / 2).
+    focal_heights: Annotated[float, Meta(gt=0, le=100)]
+
+
 class Camera(msgspec.Struct, frozen=True, kw_only=True):
     """One camera: the size it is recorded at, and the sizes people may watch."""
 
@@ -29,6 +50,18 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True):
     # Heading of the camera seen from above, counterclockwise from the robot's +x axis. An
     # operator's "forward" moves the hand along it; None: the camera gives no sense of direction.
     heading_rad: float | None = None
+    # Lets pages draw on its pictures; None: the camera moves, or nobody measured it.
+    view: CameraView | None = None
+
+
+class HandMotion(msgspec.Struct, frozen=True, kw_only=True):
+    """How actions move the hand: each tick by `unit_m` metres a unit of the named components."""
+
+    # The hand's position among `state_names`, metres in the robot's frame.
+    position: tuple[Name, Name, Name]
+    # What moves it along the same axes, among `action_names`.
+    action: tuple[Name, Name, Name]
+    unit_m: Annotated[float, Meta(gt=0, le=10)]
 
 
 class RobotSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +80,8 @@ class RobotSpec(msgspec.Struct, frozen=True, kw_only=True):
     # Images are recorded every this many ticks; the state and the action on every tick.
     image_every: Annotated[int, Meta(ge=1, le=100)] = 1
     simulated: bool = False
+    # None: nobody can say from a chunk of actions where the hand will be.
+    hand: HandMotion | None = None
 
     def __post_init__(self) -> None:
         a = len(self.action_names)
@@ -56,6 +91,12 @@ class RobotSpec(msgspec.Struct, frozen=True, kw_only=True):
             )
         if any(low >= high for low, high in zip(self.action_low, self.action_high, strict=True)):
             raise ValueError("every action_low must be below its action_high")
+        hand = self.hand
+        if hand and not (
+            set(hand.position) <= set(self.state_names)
+            and set(hand.action) <= set(self.action_names)
+        ):
+            raise ValueError("hand names a component that the robot does not have")
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from fleet.protocol import codec
 from fleet.protocol import messages as m
+from fleet.protocol.control import Lease
 from fleet.protocol.spec import Name, Text
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ ANSWERS = "sop:answers"
 POLICIES = "sop:policies"
 STOPS = "sop:stops"
 LINKS = "sop:links"
+ASKS = "sop:asks"
+PASSES = "sop:passes"
 FLEET = "sop:fleet"
 
 
@@ -49,6 +52,21 @@ class LinkTaken(msgspec.Struct, frozen=True, kw_only=True):
 
     robot: Name
     process: Text
+
+
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """On ASKS: who asks for a robot in one process; replaces what it said before, repeated."""
+
+    robot: Name
+    process: Text
+    operators: tuple[Text, ...] = ()
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """On PASSES: whoever asked for the robot under this name has its lease now."""
+
+    robot: Name
+    lease: Lease
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,18 +1,20 @@
 // The robot page: pictures, who holds the robot, take over and hand back, outcome, release, resume.
+import { Cameras } from "./cameras.js";
 import { Controls } from "./controls.js";
-import { Driver, STALE_VIDEO_MS } from "./drive.js";
-import { condition, facts, holder, latencyKind, takeoverOffer, underEvaluation } from "./facts.js";
+import { Driver, lockout } from "./drive.js";
+import { Episode } from "./episode.js";
+import { condition, facts, holder, takeoverOffer, underEvaluation } from "./facts.js";
 import { Feeds } from "./feed.js";
+import { HandoverRow } from "./handover.js";
+import { Latency, latencyKind, latencyWords } from "./latency.js";
 import { pageLink } from "./link.js";
 import { colour, paint, write } from "./paint.js";
-import { describe, draw, extend } from "./timeline.js";
-import { age } from "./words.js";
 
 const SHOW_MS = 100;
-// Round trips are averaged over about this many commands.
-const SMOOTHING = 0.2;
+const LANES_MS = 250;
 // What was said stays this long: longer than it takes to look up from the picture.
 const SAID_MS = 8000;
+const LOCKED = { stale: "Driving locked: the picture is stale", late: "Driving locked: the link is too late" };
 
 const page = document.querySelector("[data-cockpit]");
 const spec = JSON.parse(document.getElementById("robot-spec").textContent);
@@ -20,28 +22,28 @@ const $ = (name) => page.querySelector(`[data-${name}]`);
 const robot = page.dataset.cockpit;
 const link = pageLink();
 const feeds = new Feeds(document.body.dataset.feedSocket);
-const ages = new Map();
-for (const cam of page.querySelectorAll("[data-camera]")) {
-  ages.set(cam.dataset.camera, feeds.show(robot, cam.dataset.camera, "full", cam.querySelector("canvas")));
-}
-const front = spec.cameras.find((c) => c.heading_rad !== null) ?? spec.cameras[0];
+const cameras = new Cameras({ page, spec, robot, feeds, changed: () => showFrame() });
+const episode = new Episode(page, spec);
+// A robot's own axes, where no camera gives a sense of direction: forward is +y.
+const OWN_AXES_RAD = Math.PI / 2;
 const driver = new Driver({
   robot,
   actionNames: spec.action_names,
   low: spec.action_low,
   high: spec.action_high,
-  headingRad: front?.heading_rad ?? Math.PI / 2,
+  headingRad: OWN_AXES_RAD,
 });
 let state = null;
 let telemetry = null;
-let line = { episode: "", spans: [] };
-let commandMs = NaN;
+const latency = new Latency();
 let asking = false;
 let saidMs = performance.now();
 // Whether a state with our lease was seen: one from before the grant must not look like its end.
 let seen = false;
 
-const frameAgeMs = () => ages.get(front?.name)?.at(performance.now()) ?? Infinity;
+/** From here to the robot and back: by commands while there are any, else by what probes both ways say. */
+const latencyMs = () => latency.at(performance.now(), link.rttMs + (state?.heartbeat?.rtt_ms ?? NaN));
+const seenNow = () => ({ frameAgeMs: cameras.ageMs(performance.now()), latencyMs: latencyMs() });
 const mine = () => driver.epoch !== null;
 
 /** Say something once, until the next thing is said. */
@@ -88,8 +90,41 @@ const actions = {
   success: () => judge("success"),
   failure: () => judge("failure"),
   abort: () => judge("abort"),
+  camera: () => cameras.next(),
+  zoom: () => cameras.magnify(),
+  enlarge: () => cameras.enlarge(),
+  handover: () => handover.act(),
 };
-const controls = new Controls({ page, driver, actions, frameAgeMs, send: (message) => link.send(message) });
+const handover = new HandoverRow({
+  page,
+  robot,
+  send: (message) => link.send(message),
+  say,
+  now: () => ({ mine: mine(), held: state ? holder(state, link.operator) : "", you: link.operator, epoch: driver.epoch }),
+});
+let controls = null;
+controls = new Controls({
+  page,
+  driver,
+  actions,
+  seen: seenNow,
+  send: (message) => {
+    if (link.send(message) && message.type === "Drive") latency.sent(message.t_client_ms);
+  },
+  say,
+  frameChanged: () => showFrame(),
+});
+showFrame();
+
+/** Drive in the frame of the large picture or in the robot's own, and say which way forward is. */
+function showFrame() {
+  const heading = controls?.liked.frame === "robot" ? null : cameras.camera?.heading_rad;
+  driver.headingRad = heading ?? OWN_AXES_RAD;
+  const hint = $("hint");
+  if (!hint) return;
+  const [side, axis] = driver.mirrored ? ["right", "+x"] : ["left", "−x"];
+  write(hint, heading != null ? `W moves away from this camera, A to its ${side}` : `W moves along the robot's +y axis, A along ${axis}`);
+}
 
 function show() {
   if (!state) return;
@@ -103,6 +138,7 @@ function show() {
   $("takeover").disabled = page.dataset.mayDrive !== "true" || !offer.free;
   write($("takeover-word"), offer.words);
   page.classList.toggle("mine", mine());
+  handover.show();
   const may = page.dataset.mayDrive === "true" && link.online;
   $("hold").hidden = !(may && kind === "autonomous" && !evaluation);
   $("release").hidden = !(may && kind === "stopped" && !state.stop_pending);
@@ -110,27 +146,25 @@ function show() {
   for (const outcome of page.querySelectorAll("[data-outcome]")) {
     outcome.disabled = !may || evaluation || !state.heartbeat?.episode || (kind !== "human" && kind !== "autonomous" && kind !== "holding");
   }
-  draw($("timeline"), line, Math.max(Number(page.dataset.timeoutTicks), line.spans.at(-1)?.end ?? 0));
-  write($("timeline-words"), describe(line));
+  episode.describe();
 }
 
 /** What changes many times a second. */
 function showFast() {
   const now = performance.now();
-  for (const cam of page.querySelectorAll("[data-camera]")) {
-    const ms = ages.get(cam.dataset.camera).at(now);
-    const slot = cam.querySelector("[data-age]");
-    write(slot, ms === Infinity ? "no frame" : `frame ${age(ms)}`);
-    slot.dataset.stale = String(ms > STALE_VIDEO_MS);
+  cameras.tell(now);
+  episode.showPlan(cameras, condition(state ?? { connection: "offline" }) === "human", now);
+  const locked = mine() ? lockout(seenNow()) : "";
+  const plate = $("lockout");
+  if (plate) {
+    if (!plate.hidden && !locked && mine()) say("Driving is free again. Press a key to go on.");
+    if (locked) write(plate, LOCKED[locked]);
+    plate.hidden = !locked;
   }
-  const lockout = $("lockout");
-  const locked = mine() && frameAgeMs() > STALE_VIDEO_MS;
-  if (!lockout.hidden && !locked && mine()) say("The picture is live again. Press a key to go on.");
-  lockout.hidden = !locked;
   if (now - saidMs > SAID_MS && page.dataset.mayDrive === "true") say("");
-  const ms = mine() && !Number.isNaN(commandMs) ? commandMs : link.rttMs;
+  const ms = link.online ? latencyMs() : NaN;
   const light = $("latency");
-  write(light, ms > 0 ? `${Math.round(ms)} ms` : "—");
+  write(light, latencyWords(ms));
   colour(light, latencyKind(ms), ["good", "holding", "bad", "offline"]);
   if (!telemetry) return;
   const { state: values, action } = telemetry;
@@ -144,20 +178,25 @@ on("sop:state", (next) => {
   state = next;
   seen ||= mine() && next.lease?.epoch === driver.epoch;
   if (mine() && (next.lease ? next.lease.epoch > driver.epoch : seen)) {
-    lose(next.lease ? `${holder(next, link.operator)} holds the robot now.` : "Your lease ended; the robot does not resume by itself.");
+    if (handover.passingTo) {
+      driver.release();
+      say(`Handed over to ${handover.passingTo}`);
+    } else lose(next.lease ? `${holder(next, link.operator)} holds the robot now.` : "Your lease ended; the robot does not resume by itself.");
   }
   show();
 });
 on("sop:telemetry", (message) => {
   if (message.robot !== robot) return;
   telemetry = message.telemetry;
-  line = extend(line, telemetry);
+  episode.take(telemetry, performance.now());
 });
 on("sop:takeover", (message) => {
   if (message.robot !== robot) return;
   asking = seen = false;
   if (!message.lease) return say(message.reason || "The robot is not free.", "bad");
   const gripper = spec.action_names.findIndex((name) => name.includes("gripper"));
+  latency.forget();
+  handover.passingTo = "";
   driver.grant(message.lease.epoch, gripper >= 0 && (telemetry?.action[gripper] ?? 0) > 0);
   controls.showGripper();
   say("You are driving. Silence means hold; hand back with T.");
@@ -165,13 +204,14 @@ on("sop:takeover", (message) => {
 });
 on("sop:answer", ({ robot: name, answer }) => {
   if (name !== robot) return;
-  if (answer.t_client_ms > 0 && answer.command === "Teleop") {
-    const ms = performance.now() - answer.t_client_ms;
-    commandMs = Number.isNaN(commandMs) ? ms : commandMs + SMOOTHING * (ms - commandMs);
+  if (answer.command === "Teleop" || answer.command === "Probe") latency.answered(answer.t_client_ms, performance.now());
+  if (answer.command === "Probe") return;
+  if (answer.command === "Teleop") {
     page.dataset.accepted = String(Number(page.dataset.accepted ?? 0) + (answer.accepted ? 1 : 0));
   }
   if (answer.accepted) return;
   if (answer.command === "LeaseGranted") lose("");
+  if (answer.command === "PassControl") handover.passingTo = "";
   say(answer.reason || "The robot refused.", "bad");
 });
 on("sop:refused", (message) => {
@@ -188,3 +228,4 @@ document.addEventListener("visibilitychange", () => feeds.later());
 link.open({ type: "Watch", every: true, robots: [robot], telemetry: true });
 setInterval(show, 1000);
 setInterval(showFast, SHOW_MS);
+setInterval(() => document.hidden || episode.showLanes(), LANES_MS);

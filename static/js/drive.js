@@ -1,58 +1,57 @@
-// What the keys of a driver mean, and when commands go out. Pure: time and attention are arguments.
+// What a driver's wish means to the robot, and when commands go out. Pure: time and attention are
+// arguments.
 //
-// Commands go out at 20 Hz while a key is down, one command of zero motion follows the last key,
-// and then only the lease is kept. When the driver looks away (blur, hidden tab) one zero command
-// goes out and the lease is kept no more: the robot's own dead-man and the lease's end do the rest.
-// On a stale picture nothing but the lease goes out, and keys must be pressed anew afterwards.
+// Commands go out at 20 Hz while a dead-man is closed (inputs.js), one command of zero motion
+// follows, and then only the lease is kept. When the driver looks away (blur, hidden tab) one zero
+// command goes out and the lease is kept no more: the robot's own dead-man and the lease's end do
+// the rest. On a stale picture or a late link nothing but the lease goes out, and dead-men must be
+// closed anew afterwards.
+import { Inputs } from "./inputs.js";
+import { allowedSpeed, REFUSED_MS } from "./latency.js";
 
 export const PERIOD_MS = 50;
 export const KEEP_MS = 1000;
+// While a late link locks driving out, the lease is kept this often: each time measures the link.
+export const PROBE_MS = 250;
 export const STALE_VIDEO_MS = 500;
 // A gripper takes this long to open or close; its command is repeated meanwhile.
 export const GRIPPER_MS = 600;
 
-/** Key → direction in the camera's frame: right, forward, up. */
-export const KEYS = {
-  KeyW: [0, 1, 0],
-  KeyS: [0, -1, 0],
-  KeyA: [-1, 0, 0],
-  KeyD: [1, 0, 0],
-  KeyR: [0, 0, 1],
-  KeyF: [0, 0, -1],
-};
-
 /**
- * Motion in the robot's frame from the keys held in the camera's.
- * @param {Iterable<string>} keys codes of KeyboardEvent
+ * Motion in the robot's frame from a wish in the picture's.
+ * @param {number[]} wish right, forward, up, at most one long
  * @param {number} speed in [0, 1], share of the robot's limit
- * @param {number} headingRad where the camera looks, counterclockwise from the robot's +x
+ * @param {number} headingRad where the picture looks, counterclockwise from the robot's +x
+ * @param {boolean} [mirrored] left and right exchanged, as in a mirror
  * @returns {[number, number, number]} x, y, z, each in [-1, 1], at most `speed` long
  */
-export function motion(keys, speed, headingRad) {
-  let [right, forward, up] = [0, 0, 0];
-  for (const key of keys) {
-    const direction = KEYS[key];
-    if (!direction) continue;
-    right += direction[0];
-    forward += direction[1];
-    up += direction[2];
-  }
-  const length = Math.hypot(right, forward, up);
-  if (length === 0) return [0, 0, 0];
-  const scale = Math.min(1, Math.max(0, speed)) / length;
+export function motion(wish, speed, headingRad, mirrored = false) {
+  const scale = Math.min(1, Math.max(0, speed));
+  const [right, forward, up] = [mirrored ? -wish[0] : wish[0], wish[1], wish[2]];
   const [cos, sin] = [Math.cos(headingRad), Math.sin(headingRad)];
   return [scale * (forward * cos + right * sin), scale * (forward * sin - right * cos), scale * up];
+}
+
+/**
+ * Why nobody may drive by what is seen now; empty when driving is free.
+ * @param {{frameAgeMs: number, latencyMs?: number}} seen
+ * @returns {""|"stale"|"late"}
+ */
+export function lockout({ frameAgeMs, latencyMs = NaN }) {
+  if (!(frameAgeMs <= STALE_VIDEO_MS)) return "stale";
+  return latencyMs > REFUSED_MS ? "late" : "";
 }
 
 /** Turns keys into the messages of one lease. */
 export class Driver {
   /**
    * @param {{robot: string, actionNames: string[], low: number[], high: number[], headingRad: number}} robot
+   * @param {Inputs} [inputs]
    */
-  constructor({ robot, actionNames, low, high, headingRad }) {
-    Object.assign(this, { robot, actionNames, low, high, headingRad });
-    this.keys = new Set();
+  constructor({ robot, actionNames, low, high, headingRad }, inputs = new Inputs()) {
+    Object.assign(this, { robot, actionNames, low, high, headingRad, inputs });
     this.speed = 0.6;
+    this.mirrored = false;
     this.gripperClosed = false;
     this.release();
   }
@@ -62,30 +61,20 @@ export class Driver {
     this.epoch = epoch;
     this.seq = 0;
     this.gripperClosed = gripperClosed;
+    // Whatever was pressed before was not meant for the robot.
+    this.inputs.neutral();
   }
 
   /** Hold no lease. */
   release() {
     this.epoch = null;
     this.seq = 0;
-    this.keys.clear();
+    this.inputs.neutral();
     this.moving = false;
     this.sentMs = -Infinity;
     this.keptMs = -Infinity;
     this.gripperUntilMs = -Infinity;
     this.attentive = true;
-  }
-
-  /** @param {string} code @returns {boolean} whether it is a driving key */
-  press(code) {
-    if (!(code in KEYS)) return false;
-    this.keys.add(code);
-    return true;
-  }
-
-  /** @param {string} code @returns {boolean} */
-  lift(code) {
-    return this.keys.delete(code);
   }
 
   /** Open a closed gripper, close an open one. @param {number} nowMs */
@@ -95,8 +84,8 @@ export class Driver {
   }
 
   /** One action in the robot's order; the gripper goes to one of its limits. */
-  action(keys) {
-    const move = motion(keys, this.speed, this.headingRad);
+  action(wish, latencyMs) {
+    const move = motion(wish, this.speed * allowedSpeed(latencyMs), this.headingRad, this.mirrored);
     const axes = ["x", "y", "z"];
     return this.actionNames.map((name, i) => {
       if (name.includes("gripper")) return this.gripperClosed ? this.high[i] : this.low[i];
@@ -110,39 +99,40 @@ export class Driver {
   /**
    * What to send now.
    * @param {number} nowMs monotonic
-   * @param {{attentive: boolean, frameAgeMs: number}} seen whether the driver looks at this page, and
-   *   the age of the newest frame shown
+   * @param {{attentive: boolean, frameAgeMs: number, latencyMs?: number}} seen whether the driver looks
+   *   at this page, the age of the newest frame shown, and the round trip of commands (NaN: unknown)
    * @returns {object[]} messages, none most of the time
    */
-  step(nowMs, { attentive, frameAgeMs }) {
+  step(nowMs, seen) {
     if (this.epoch === null) return [];
+    const { attentive } = seen;
     const left = this.attentive && !attentive;
     this.attentive = attentive;
-    const locked = frameAgeMs > STALE_VIDEO_MS;
+    const locked = lockout(seen);
     if (!attentive || locked) {
-      this.keys.clear();
+      this.inputs.neutral();
       this.gripperUntilMs = -Infinity;
       const ended = this.moving || left;
       this.moving = false;
       // Somebody who looks at a frozen picture is still there; somebody who left is not. On a
       // frozen picture even zero motion would be refused: the robot's dead-man ends the motion.
-      if (attentive) return this.keep(nowMs);
-      return ended && !locked ? [this.drive([], nowMs, frameAgeMs)] : [];
+      if (attentive) return this.keep(nowMs, locked === "late" ? PROBE_MS : KEEP_MS);
+      return ended && !locked ? [this.drive([0, 0, 0], nowMs, seen)] : [];
     }
-    const active = this.keys.size > 0 || nowMs < this.gripperUntilMs;
-    if (active) {
+    const wish = this.inputs.read();
+    if (wish !== null || nowMs < this.gripperUntilMs) {
       if (nowMs - this.sentMs < PERIOD_MS - 5) return [];
       this.moving = true;
-      return [this.drive(this.keys, nowMs, frameAgeMs)];
+      return [this.drive(wish ?? [0, 0, 0], nowMs, seen)];
     }
     if (this.moving) {
       this.moving = false;
-      return [this.drive([], nowMs, frameAgeMs)];
+      return [this.drive([0, 0, 0], nowMs, seen)];
     }
-    return this.keep(nowMs);
+    return this.keep(nowMs, KEEP_MS);
   }
 
-  drive(keys, nowMs, frameAgeMs) {
+  drive(wish, nowMs, { frameAgeMs, latencyMs = NaN }) {
     this.sentMs = nowMs;
     this.keptMs = nowMs;
     return {
@@ -150,15 +140,15 @@ export class Driver {
       robot: this.robot,
       epoch: this.epoch,
       seq: this.seq++,
-      action: this.action(keys),
+      action: this.action(wish, latencyMs),
       t_client_ms: nowMs,
       frame_age_ms: Number.isFinite(frameAgeMs) ? frameAgeMs : 1e9,
     };
   }
 
-  keep(nowMs) {
-    if (nowMs - this.keptMs < KEEP_MS) return [];
+  keep(nowMs, everyMs) {
+    if (nowMs - this.keptMs < everyMs) return [];
     this.keptMs = nowMs;
-    return [{ type: "KeepLease", robot: this.robot, epoch: this.epoch }];
+    return [{ type: "KeepLease", robot: this.robot, epoch: this.epoch, t_client_ms: nowMs }];
   }
 }

@@ -1,5 +1,6 @@
 // What the pages say of one robot, from its state: the only place that turns a RobotState into
 // words. Pure, so that node tests reach it.
+import { latencyKind } from "./latency.js";
 import { streakWords } from "./outcomes.js";
 import { age, clock, count, size, title } from "./words.js";
 
@@ -68,12 +69,6 @@ export function policyWords(state) {
   if (state.heartbeat.evaluation) return `v${running} under evaluation`;
   const late = behind(state);
   return late ? `v${running} · ${late} behind` : `v${running}`;
-}
-
-/** @param {number} ms @returns {"good"|"holding"|"bad"|"offline"} how a round trip feels to a driver */
-export function latencyKind(ms) {
-  if (!(ms > 0)) return "offline";
-  return ms <= 80 ? "good" : ms <= 200 ? "holding" : "bad";
 }
 
 /** @param {object} beat a Heartbeat @param {string} kind @returns {string} */

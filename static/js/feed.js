@@ -21,11 +21,14 @@ export function feedKey(robot, camera, size) {
 export class FrameAge {
   constructor() {
     this.takenMs = NaN;
+    // By the robot's own clock: what tells pictures of one robot apart in time.
+    this.takenWallMs = 0;
   }
 
-  /** @param {number} nowMs @param {number} ageMs age on arrival, from the server */
-  shown(nowMs, ageMs) {
+  /** @param {number} nowMs @param {number} ageMs age on arrival, from the server @param {number} [wallNs] of the robot */
+  shown(nowMs, ageMs, wallNs = 0) {
     this.takenMs = nowMs - ageMs;
+    this.takenWallMs = wallNs / 1e6;
   }
 
   /** @param {number} nowMs @returns {number} milliseconds, Infinity before the first frame */
@@ -60,7 +63,7 @@ class Feed {
         }
         this.context.drawImage(image, 0, 0);
         image.close();
-        this.age.shown(arrivedMs, header.age_ms);
+        this.age.shown(arrivedMs, header.age_ms, header.t_wall_ns);
         this.canvas.dataset.frame = String(header.seq);
       } catch {
         // A frame that does not decode is skipped: its age keeps growing on screen.

@@ -4,6 +4,7 @@
 //   sop:state      RobotState              a newer state of one robot
 //   sop:telemetry  RobotTelemetry
 //   sop:takeover   TakeoverAnswer
+//   sop:asked      ControlAsked            who asks for the control of a robot
 //   sop:answer     CommandAnswer
 //   sop:refused    Refused
 //   sop:fleet      FleetState              what holds for the whole fleet
@@ -90,6 +91,9 @@ export class Link {
         break;
       case "TakeoverAnswer":
         this.emit("sop:takeover", message);
+        break;
+      case "ControlAsked":
+        this.emit("sop:asked", message);
         break;
       case "CommandAnswer":
         this.emit("sop:answer", message);

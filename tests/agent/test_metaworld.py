@@ -7,7 +7,8 @@ import pytest
 from fleet.agent.drivers.experts import expert_action
 from fleet.agent.drivers.metaworld import FEED_SIZES_PX, MetaWorldDriver
 from fleet.agent.drivers.scenes import Scene
-from fleet.protocol.simulation import HELD_OUT_FROM, IMAGE_PX, robot_spec, task_named
+from fleet.protocol.simulation import HELD_OUT_FROM, IMAGE_PX, TASKS, robot_spec, task_named
+from fleet.protocol.spec import CameraView
 
 DRAWER, HAMMER, BOX = task_named("drawer-open"), task_named("hammer"), task_named("box-close")
 STILL = np.zeros(4, np.float32)
@@ -212,3 +213,61 @@ def test_a_robot_without_a_scene_says_so(driver):
     with pytest.raises(KeyError):
         fresh.reset(msgspec.structs.replace(DRAWER, name="fold-laundry"), seed=0)
     fresh.close()
+
+
+def shown_at(point_m: np.ndarray, view: CameraView, *, width: int, height: int) -> np.ndarray:
+    """Where a picture shows a point, in pixels: the formula at `CameraView`."""
+    way = point_m - np.asarray(view.position_m)
+    right, down, forward = (way @ np.asarray(v) for v in (view.right, view.down, view.forward))
+    return np.array([width / 2, height / 2]) + view.focal_heights * height * (
+        np.array([right, down]) / forward
+    )
+
+
+def test_the_front_cameras_view_says_where_its_pictures_show_the_fingers():
+    driver = MetaWorldDriver()
+    driver.reset(DRAWER, seed=3)
+    scene = driver._current()
+    fingers = [scene.model.body(name).id for name in ("rightpad", "leftpad")]
+    painted = np.isin(scene.model.geom_bodyid, fingers)
+    scene.model.geom_matid[painted] = -1
+    scene.model.geom_rgba[painted] = (1.0, 0.0, 1.0, 1.0)
+    for action in ([0, 0, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0], [0, 0, 1, 0]):
+        for _ in range(14):
+            driver.apply(np.array(action, np.float32))
+        middle = np.mean([scene.data.body(body).xpos for body in fingers], axis=0)
+        for size, (width, height) in FEED_SIZES_PX.items():
+            red, green, blue = np.moveaxis(driver.render_feed("front", size).astype(int), 2, 0)
+            rows, columns = np.nonzero((red - green > 60) & (blue - green > 60))
+            assert rows.size > 8
+            expected = shown_at(middle, driver.spec.cameras[0].view, width=width, height=height)
+            off = np.array([columns.mean(), rows.mean()]) - expected
+            assert np.abs(off).max() < 0.06 * height
+    driver.close()
+
+
+def test_a_plan_of_actions_is_where_the_hand_goes(driver):
+    hand = driver.spec.hand
+    driver.reset(DRAWER, seed=3)
+    start = driver.read(images=False).state[:3]
+    for _ in range(20):
+        driver.apply(np.array([1, 0, 0, 0], np.float32))
+    moved = driver.read(images=False).state[:3] - start
+    # The hand follows with some lag.
+    assert moved[0] == pytest.approx(20 * hand.unit_m, abs=0.04)
+    assert np.abs(moved[1:]).max() < 0.03
+
+
+def test_the_front_camera_stands_where_the_specification_says_in_every_task():
+    view = robot_spec().cameras[0].view
+    for task in TASKS:
+        scene = Scene(task.name)
+        scene.reset(task, seed=1, held_out=False)
+        camera = scene.data.camera("corner4")
+        axes = camera.xmat.reshape(3, 3).T  # right, up, backward of a camera that hangs upside down
+        np.testing.assert_allclose(camera.xpos, view.position_m, atol=1e-4)
+        for said, axis in ((view.right, -axes[0]), (view.down, axes[1]), (view.forward, -axes[2])):
+            np.testing.assert_allclose(said, axis, atol=1e-4)
+        fovy = np.deg2rad(scene.model.camera("corner4").fovy[0])
+        assert view.focal_heights == pytest.approx(0.5 / np.tan(fovy / 2), abs=1e-6)
+        scene.close()

@@ -1,15 +1,33 @@
 """Page objects: what a person sees and does on each page, in words of the product."""
 
+import json
 import re
 import time
 from collections.abc import Callable
 from typing import Self
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocket, expect
 
 # A busy machine needs a moment. Conditions are waited for, never time.
 SLOW_MS = 60_000
 expect.set_options(timeout=SLOW_MS)
+
+
+def drives(page: Page) -> list[dict[str, object]]:
+    """Collect the driving commands that the page sends from now on; call it before opening one."""
+    sent: list[dict[str, object]] = []
+
+    def note(payload: str | bytes) -> None:
+        message = json.loads(payload)
+        if message["type"] == "Drive":
+            sent.append(message)
+
+    def listen(socket: WebSocket) -> None:
+        if "/ws/operator/" in socket.url:
+            socket.on("framesent", note)
+
+    page.on("websocket", listen)
+    return sent
 
 
 class SignInPage:
@@ -121,6 +139,10 @@ class RobotPage:
             if reached:
                 return
         raise AssertionError(f"driving with {key} did not get there")
+
+    def accepted(self) -> int:
+        """How many of this page's commands the robot has taken."""
+        return int(self.page.locator("[data-cockpit]").get_attribute("data-accepted") or 0)
 
     def wait(self, condition: Callable[[], bool], *, seconds: float = SLOW_MS / 1000) -> bool:
         """Wait for a condition; Playwright's own wait_for_function needs eval, which we forbid."""

@@ -1,33 +1,15 @@
 """People at the console: real browser, real server, real simulated robots."""
 
-import json
 import re
 
 import pytest
-from playwright.sync_api import Page, WebSocket, expect
+from playwright.sync_api import expect
 
 from tests.e2e.conftest import Desk
-from tests.e2e.pages import RobotPage, SignInPage
+from tests.e2e.pages import RobotPage, SignInPage, drives
 from tests.e2e.site import Site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sim, pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def drives(page: Page) -> list[dict[str, object]]:
-    """Collect the driving commands that the page sends from now on; call it before opening one."""
-    sent: list[dict[str, object]] = []
-
-    def note(payload: str | bytes) -> None:
-        message = json.loads(payload)
-        if message["type"] == "Drive":
-            sent.append(message)
-
-    def listen(socket: WebSocket) -> None:
-        if "/ws/operator/" in socket.url:
-            socket.on("framesent", note)
-
-    page.on("websocket", listen)
-    return sent
 
 
 def test_the_arm_moves_under_one_tab_and_holds_when_that_tab_is_closed(desk: Desk) -> None:

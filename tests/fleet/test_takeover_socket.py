@@ -262,3 +262,27 @@ async def test_a_lost_lease_leaves_other_robots_alone(hub: Hub, robot, scripted)
     await scripted.send(b.TakeOver(robot="arm-99"))
     assert (await scripted.until(b.TakeoverAnswer)).lease is None
     assert hub.takeovers.holder_of("arm-01", answer.lease.epoch)
+
+
+async def test_a_driver_at_rest_learns_how_late_commands_would_be(robot, scripted):
+    await scripted.take_over(robot)
+    await scripted.send(b.KeepLease(robot="arm-01", epoch=1, t_client_ms=77.5))
+    assert (await robot.take(m.Probe)).t_client_ms == 77.5
+    answer = await scripted.until(b.CommandAnswer, lambda a: a.answer.command == "Probe")
+    assert (answer.answer.accepted, answer.answer.t_client_ms) == (True, 77.5)
+
+
+async def test_nobody_probes_a_robot_that_somebody_else_holds(robot, scripted, opened, crew: Cast):
+    await scripted.take_over(robot)
+    other = await opened(OperatorPeer(crew.operator))
+    await other.send(b.KeepLease(robot="arm-01", epoch=1, t_client_ms=1.0))
+    answer = await other.until(b.CommandAnswer)
+    assert "another window" in answer.answer.reason
+    for rubbish in ('"soon"', "-1", "1e999", "null"):
+        await other.raw(
+            f'{{"type":"KeepLease","robot":"arm-01","epoch":1,"t_client_ms":{rubbish}}}'
+        )
+        assert (await other.until(m.Refused)).code == "bad_message"
+    # Of all these, nothing reached the robot.
+    await scripted.send(drive(1, seq=9))
+    assert (await robot.next()).seq == 9

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { behind, changed, condition, facts, holder, latencyKind, matches, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
+import { behind, changed, condition, facts, holder, matches, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
 import { outcomes, streak } from "../../static/js/outcomes.js";
 
 function state(more = {}, beat = {}) {
@@ -92,10 +92,6 @@ test("numbers of the loop and the spool are written with their units", () => {
   assert.equal(said.missed, "0 of 20");
   assert.equal(said.spool, "1 episode, 2 kB");
   assert.equal(said.task, "Shelf place");
-});
-
-test("latency has a colour and no latency has none", () => {
-  assert.deepEqual([12, 120, 400, 0].map(latencyKind), ["good", "holding", "bad", "offline"]);
 });
 
 test("outcomes are the last ten in words", () => {

@@ -17,7 +17,16 @@ from fleet.protocol import episode
 from fleet.protocol import messages as m
 from fleet.protocol.codec import FrameHeader, encode_link, encode_text, pack_frame
 from fleet.protocol.control import Controller, Lease, Mode
-from fleet.protocol.spec import Camera, PolicyRef, RobotSpec, TaskSpec, Trial, TrialOrder
+from fleet.protocol.spec import (
+    Camera,
+    CameraView,
+    HandMotion,
+    PolicyRef,
+    RobotSpec,
+    TaskSpec,
+    Trial,
+    TrialOrder,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 SHA = "ab" * 32
@@ -33,6 +42,26 @@ SPEC = RobotSpec(
     cameras=(Camera(name="front", width_px=32, height_px=24, title="Front"),),
     image_every=2,
     simulated=True,
+)
+# Says all that a specification may say today.
+SEEING_SPEC = msgspec.structs.replace(
+    SPEC,
+    cameras=(
+        Camera(
+            name="front",
+            width_px=32,
+            height_px=24,
+            heading_rad=1.5,
+            view=CameraView(
+                position_m=(0.75, 0.5, 0.25),
+                right=(0.0, 1.0, 0.0),
+                down=(0.0, 0.0, -1.0),
+                forward=(-1.0, 0.0, 0.0),
+                focal_heights=0.875,
+            ),
+        ),
+    ),
+    hand=HandMotion(position=("x", "y", "z"), action=("x", "x", "gripper"), unit_m=0.5),
 )
 TASK = TaskSpec(
     name="drawer-open",
@@ -87,6 +116,7 @@ TELEMETRY = m.Telemetry(
     purpose="eval",
     privileged=(1.0, 2.0),
     reward=0.75,
+    plan=((0.25, 1.0), (0.125, -1.0)),
 )
 ACKNOWLEDGED = m.Acknowledged(
     seq=7,
@@ -138,6 +168,7 @@ MESSAGES: tuple[m.Message, ...] = (
     m.LeaseGranted(lease=LEASE),
     m.LeaseEnded(epoch=4, how="hand_back"),
     m.Teleop(epoch=4, seq=8, action=(0.5, -1.0), t_wall_ns=WALL, t_client_ms=1.5),
+    m.Probe(epoch=4, t_client_ms=1.5),
     m.Hold(seq=1, reason="a person is near"),
     m.Resume(seq=2, epoch=4),
     m.MarkOutcome(seq=3, outcome="failure", judge="operator:ada", episode=UID),
@@ -146,11 +177,13 @@ MESSAGES: tuple[m.Message, ...] = (
     m.Refused(code="malformed", reason="Object missing required field"),
     b.Watch(robots=("robot-1",), every=True, telemetry=True, privileged=True),
     b.TakeOver(robot="robot-1", t_client_ms=1.5),
-    b.KeepLease(robot="robot-1", epoch=4),
+    b.KeepLease(robot="robot-1", epoch=4, t_client_ms=1.5),
     b.HandBack(robot="robot-1", epoch=4),
     b.Drive(
         robot="robot-1", epoch=4, seq=8, action=(0.5, -1.0), t_client_ms=1.5, frame_age_ms=80.0
     ),
+    b.AskControl(robot="robot-1", asking=False),
+    b.PassControl(robot="robot-1", epoch=4, to="bo"),
     b.HoldRobot(robot="robot-1"),
     b.ResumeRobot(robot="robot-1"),
     b.Judge(robot="robot-1", outcome="success", episode=UID),
@@ -173,6 +206,7 @@ MESSAGES: tuple[m.Message, ...] = (
     b.RobotTelemetry(robot="robot-1", telemetry=TELEMETRY),
     b.TakeoverAnswer(robot="robot-1", lease=LEASE, reason="", t_client_ms=1.5),
     b.CommandAnswer(robot="robot-1", answer=ACKNOWLEDGED),
+    b.ControlAsked(robot="robot-1", operators=("bo", "cy")),
     b.FleetState(paused=True, scripted_paused=True),
 )
 
@@ -265,6 +299,7 @@ def golden_files() -> dict[str, bytes]:
     files["manifest.json"] = episode.encode_manifest(MANIFEST)
     files["viewer.frame"] = pack_frame(VIEWER_HEADER, b"\xff\xd8jpeg\xff\xd9")
     files["spec.json"] = msgspec.json.encode(SPEC)
+    files["seeing_spec.json"] = msgspec.json.encode(SEEING_SPEC)
     return files
 
 

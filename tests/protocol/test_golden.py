@@ -124,6 +124,16 @@ def test_a_frame_for_a_viewer_once_written_unpacks_for_ever():
     assert jpeg == b"\xff\xd8jpeg\xff\xd9"
 
 
-def test_a_spec_once_written_decodes_for_ever():
-    data = (examples.GOLDEN / "spec.json").read_bytes()
-    assert msgspec.json.decode(data, type=RobotSpec) == examples.SPEC
+@pytest.mark.parametrize(
+    ("name", "spec"), [("spec.json", examples.SPEC), ("seeing_spec.json", examples.SEEING_SPEC)]
+)
+def test_a_spec_once_written_decodes_for_ever(name: str, spec: RobotSpec):
+    data = (examples.GOLDEN / name).read_bytes()
+    assert msgspec.json.decode(data, type=RobotSpec) == spec
+
+
+def test_a_spec_whose_hand_is_nowhere_is_refused():
+    raw = msgspec.to_builtins(examples.SEEING_SPEC)
+    raw["hand"]["position"] = ["x", "y", "elbow"]
+    with pytest.raises(msgspec.ValidationError, match="hand names a component"):
+        msgspec.convert(raw, RobotSpec)

@@ -18,6 +18,8 @@ _answer = msgspec.json.Decoder(b.CommandAnswer)
 _fleet = msgspec.json.Decoder(b.FleetState)
 _policies = msgspec.msgpack.Decoder(events.PolicyForRobots)
 _links = msgspec.msgpack.Decoder(events.LinkTaken)
+_asks = msgspec.msgpack.Decoder(events.Asking)
+_passes = msgspec.msgpack.Decoder(events.Passed)
 _stops = msgspec.msgpack.Decoder(events.StopRequest)
 
 
@@ -40,6 +42,8 @@ class Exchange:
             events.STOPS,
             events.LINKS,
             events.FLEET,
+            events.ASKS,
+            events.PASSES,
         )
         self.bus.start()
         events.listen(self.from_thread)
@@ -69,6 +73,10 @@ class Exchange:
                 hub.stops.apply(_stops.decode(payload))
             case ["links"]:
                 hub.link_taken(_links.decode(payload))
+            case ["asks"]:
+                hub.handovers.heard(_asks.decode(payload))
+            case ["passes"]:
+                hub.handovers.passed(_passes.decode(payload))
             case ["fleet"]:
                 text = codec.encode_text(_fleet.decode(payload))
                 for operator in hub.operators:

@@ -1,8 +1,8 @@
 """The live links of one web process, joined: robots, operators, viewers, and the other processes.
 
 One hub an event loop. Its parts each own one thing: `States` what is shown, `Takeovers` who holds
-what, `PendingStops` which stops are under way, `FeedDesk` who sees what, `Ledger` what becomes
-rows, `Exchange` what other processes say.
+what, `Handovers` who asks for it, `PendingStops` which stops are under way, `FeedDesk` who sees
+what, `Ledger` what becomes rows, `Exchange` what other processes say.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from fleet.services import events
 from fleet.services.live.answers import Answers
 from fleet.services.live.exchange import Exchange
 from fleet.services.live.feed_desk import FeedDesk
+from fleet.services.live.handovers import Handovers
 from fleet.services.live.ledger import Ledger
 from fleet.services.live.links import OperatorLink, RobotLink, watches
 from fleet.services.live.outbox import OutboxFull
@@ -60,6 +61,7 @@ class Hub:
         self.states = States(self._state_changed, wall_ns=wall_ns, monotonic=monotonic)
         self.answers = Answers(monotonic)
         self.takeovers = Takeovers(self)
+        self.handovers = Handovers(self)
         self.stops = PendingStops(self)
         self.feeds = FeedDesk(self)
         self.ledger = Ledger(self)
@@ -123,6 +125,7 @@ class Hub:
         self.feeds.refresh()
         self.ledger.flush()
         self.takeovers.sweep()
+        self.handovers.repeat()
 
     # ---- robots ----------------------------------------------------------------------------
 
@@ -211,7 +214,7 @@ class Hub:
     def relay(self, relayed: b.CommandAnswer) -> bool:
         """Pass an answer to the socket here that waits for it. False when none does."""
         link = self.answers.resolve(relayed.robot, relayed.answer)
-        if link is None and relayed.answer.command == "Teleop":
+        if link is None and relayed.answer.command in ("Teleop", "Probe"):
             link = self.takeovers.holder_of(relayed.robot, relayed.answer.epoch)
         if link is not None:
             link.send(relayed, ttl_s=1.0)
@@ -228,6 +231,7 @@ class Hub:
         self.operators.discard(link)
         self.answers.forget(link)
         self.takeovers.lost(link)
+        self.handovers.forget(link)
         self.feeds.refresh()
 
     async def know_robots(self) -> None:

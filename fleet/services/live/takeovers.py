@@ -60,13 +60,26 @@ class Takeovers:
             return b.TakeoverAnswer(
                 robot=robot, lease=None, reason=reason, t_client_ms=request.t_client_ms
             )
+        self.begin(link, robot, lease)
+        return b.TakeoverAnswer(robot=robot, lease=lease, t_client_ms=request.t_client_ms)
+
+    def begin(self, link: OperatorLink, robot: str, lease: Lease) -> None:
+        """Let a socket use a lease that the database granted, and tell the robot."""
         hold = self._holds.start(robot, lease, link)
         if link not in self._hub.operators:
             self._end(hold, LeaseEnd.LOST)  # the socket closed while the database worked
         else:
             self._hub.answers.expect(robot, "LeaseGranted", lease.epoch, link)
             self._hub.command(robot, m.LeaseGranted(lease=lease))
-        return b.TakeoverAnswer(robot=robot, lease=lease, t_client_ms=request.t_client_ms)
+
+    def hold_of(self, link: OperatorLink, robot: str, epoch: int) -> Hold:
+        """Return the lease that this socket has on the robot, renewed. Raises LeaseGone."""
+        return self._holds.use(robot, epoch, link)
+
+    def let_go(self, robot: str, epoch: int) -> None:
+        """Use a lease no more that has ended in the database: the robot holds."""
+        self._holds.drop(robot, epoch)
+        self._hub.command(robot, m.LeaseEnded(epoch=epoch, how="lost"))
 
     async def _grant(self, who: Who, robot: str) -> Lease:
         state = self._hub.states.get(robot)
@@ -126,11 +139,16 @@ class Takeovers:
         return None
 
     def keep(self, link: OperatorLink, message: b.KeepLease) -> b.CommandAnswer | None:
-        """Renew a lease without moving; a refusal is returned."""
+        """Renew a lease without moving; a refusal is returned. A time that comes along is echoed
+        by the robot, which tells a driver at rest how late commands would be.
+        """
         try:
             self._holds.use(message.robot, message.epoch, link)
         except LeaseGone as error:
             return refusal(message.robot, "KeepLease", str(error), epoch=message.epoch)
+        if message.t_client_ms:
+            probe = m.Probe(epoch=message.epoch, t_client_ms=message.t_client_ms)
+            self._hub.command(message.robot, probe, ttl_s=COMMAND_TTL_S)
         return None
 
     def hand_back(self, link: OperatorLink, message: b.HandBack) -> b.CommandAnswer | None:
