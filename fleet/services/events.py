@@ -27,6 +27,7 @@ POLICIES = "sop:policies"
 STOPS = "sop:stops"
 LINKS = "sop:links"
 FLEET = "sop:fleet"
+HELP = "sop:help"
 
 
 class PolicyForRobots(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 One hub an event loop. Its parts each own one thing: `States` what is shown, `Takeovers` who holds
 what, `PendingStops` which stops are under way, `FeedDesk` who sees what, `Ledger` what becomes
-rows, `Exchange` what other processes say.
+rows, `HelpDesk` who asks for help, `Exchange` what other processes say.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from fleet.services import events
 from fleet.services.live.answers import Answers
 from fleet.services.live.exchange import Exchange
 from fleet.services.live.feed_desk import FeedDesk
+from fleet.services.live.help_desk import HelpDesk
 from fleet.services.live.ledger import Ledger
 from fleet.services.live.links import OperatorLink, RobotLink, watches
 from fleet.services.live.outbox import OutboxFull
@@ -63,6 +64,7 @@ class Hub:
         self.stops = PendingStops(self)
         self.feeds = FeedDesk(self)
         self.ledger = Ledger(self)
+        self.help = HelpDesk(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: list[asyncio.Task[Any]] = []
 
@@ -123,6 +125,7 @@ class Hub:
         self.feeds.refresh()
         self.ledger.flush()
         self.takeovers.sweep()
+        self.help.sweep()
 
     # ---- robots ----------------------------------------------------------------------------
 
@@ -137,6 +140,7 @@ class Hub:
         self.bus.publish_command(events.LINKS, msgspec.msgpack.encode(taken))
         self.states.heard(link.robot)
         self.ledger.forget(link.robot)
+        self.help.forget(link.robot)
         self.stops.robot_attached(link.robot)
         self.feeds.robot_attached(link.robot)
 

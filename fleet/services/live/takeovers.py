@@ -66,6 +66,7 @@ class Takeovers:
         else:
             self._hub.answers.expect(robot, "LeaseGranted", lease.epoch, link)
             self._hub.command(robot, m.LeaseGranted(lease=lease))
+            self._hub.help.taken(robot, link.who)
         return b.TakeoverAnswer(robot=robot, lease=lease, t_client_ms=request.t_client_ms)
 
     async def _grant(self, who: Who, robot: str) -> Lease:
