@@ -70,6 +70,7 @@ def fleet(request: HttpRequest, operator: Operator) -> HttpResponse:
             "may_drive": operator.may(Role.OPERATOR),
             "tiles": pages.tiles(),
             "scripted": pages.scripted(),
+            "help": pages.help_panel(operator),
         },
     )
 

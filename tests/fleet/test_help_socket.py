@@ -149,6 +149,12 @@ async def test_what_a_person_asks_goes_to_the_robot_and_comes_back_as_its_need(r
     assert (asked.by, asked.reason, asked.wanted) == ("operator", "the cable is caught", True)
     answer = await two[0].until(b.CommandAnswer)
     assert answer.answer.accepted
+    await robot.send(msgspec.structs.replace(NEED, reasons=("explicit",)))
+    await stored("open")
+    # A skip is the answer: the robot is told to ask for it no more.
+    await two[0].send(b.SkipHelp(robot="arm-01", number=5, reason="it is free"))
+    withdrawn = await robot.take(m.AskForHelp)
+    assert not withdrawn.wanted
 
 
 async def test_those_who_watch_only_cannot_ask_or_answer(robot, opened, crew: Cast, two):

@@ -16,6 +16,7 @@ from fleet.exceptions import Refusal
 from fleet.models import Operator
 from fleet.protocol import browser as b
 from fleet.protocol import messages as m
+from fleet.protocol.help import HelpReason
 from fleet.selectors import help as queue
 from fleet.services import events, help
 from fleet.services.live.links import Who, watches
@@ -82,10 +83,15 @@ class HelpDesk:
     async def act(self, who: Who, message: b.ClaimHelp | b.SkipHelp | b.EscalateHelp) -> None:
         """Do what an operator asks for; everybody sees the outcome. Raises Refusal."""
         try:
-            self.learn(await in_thread(_act, who, message))
+            state = await in_thread(_act, who, message)
         except DatabaseError:
             log.exception("%s: %s is not done", message.robot, type(message).__name__)
             raise _Unanswered("the database does not answer") from None
+        self.learn(state)
+        if isinstance(message, b.SkipHelp) and HelpReason.EXPLICIT in state.reasons:
+            # Whoever asked has the answer: the robot asks for it no more.
+            withdrawn = m.AskForHelp(seq=self._hub.answers.next_seq(), by=who.name, wanted=False)
+            self._hub.command(state.robot, withdrawn, ttl_s=2.0)
 
     def taken(self, robot: str, who: Who) -> None:
         """Note who drives a robot now: its request, if it has one, is theirs."""
