@@ -6,7 +6,15 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from fleet.models import FleetSettings, Operator, PolicyReport, Robot, TakeoverLease, Task
+from fleet.models import (
+    FleetSettings,
+    HelpRequest,
+    Operator,
+    PolicyReport,
+    Robot,
+    TakeoverLease,
+    Task,
+)
 from fleet.services import robots
 
 
@@ -103,6 +111,15 @@ class TakeoverLeaseAdmin(ReadOnly):
     list_display = ["robot", "epoch", "operator", "granted_at", "ended_at", "how"]
     list_filter = ["robot", "how"]
     list_select_related = ["robot", "operator__user"]
+
+
+@admin.register(HelpRequest)
+class HelpRequestAdmin(ReadOnly):
+    list_display = [
+        "robot", "status", "reasons", "raised_at", "answered_at", "closed_at", "claimed_by", "note",
+    ]  # fmt: skip
+    list_filter = ["status", "robot"]
+    list_select_related = ["robot", "claimed_by__user"]
 
 
 @admin.register(PolicyReport)

@@ -35,3 +35,9 @@ class PolicyStale(Refusal):
     """An assignment of a version older than the one in force, without saying so on purpose."""
 
     code = "policy_stale"
+
+
+class HelpTaken(Refusal):
+    """Somebody else has the request for help, or it is closed."""
+
+    code = "help_taken"

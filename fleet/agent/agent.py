@@ -13,6 +13,7 @@ from fleet.agent.decisions import Remembered
 from fleet.agent.drivers.base import Driver
 from fleet.agent.episodes import Planner, Progress
 from fleet.agent.feeds import Feeds
+from fleet.agent.helpwatch import Glance, HelpWatch, Standing
 from fleet.agent.link import Link
 from fleet.agent.outbox import Outbox
 from fleet.agent.policies import PolicyKeeper
@@ -23,7 +24,7 @@ from fleet.agent.spool import Spool
 from fleet.agent.trials import Trials
 from fleet.agent.uploader import Uploader
 from fleet.protocol import messages as m
-from fleet.protocol.control import Mode
+from fleet.protocol.control import Event, Mode
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,10 @@ class Agent:
             clock,
             remembered=_remembered(self._control_file),
             on_change=lambda remembered: self._states.put(self._control_file, remembered),
+        )
+        # Sent at once when it changes; a loss costs one heartbeat.
+        self.help = HelpWatch(
+            driver.spec, clock, on_change=lambda need: self.outbox.put_state("help", need)
         )
         # The fleet's version, and apart from it that of an evaluation.
         self.policies, self.trial_policies = (
@@ -96,6 +101,7 @@ class Agent:
         self._assignment = statefile.read_state(self._assignment_file, m.Assignment)
         if self._assignment is not None:
             self.runtime.assign(self._assignment)
+            self.help.limits = self._assignment.help
 
     def start(self) -> None:
         """Start every thread."""
@@ -180,6 +186,7 @@ class Agent:
             rtt_ms=self.link.timing.rtt_ms,
             clock_offset_ns=self.link.timing.offset_ns,
             upload_error=(self.recorder.error or self.uploader.error)[:500],
+            help=self.help.stand(self._standing()),
         )
 
     def heard(self) -> None:
@@ -195,6 +202,8 @@ class Agent:
                 self._assign(message)
             case m.PolicyAnnouncement():
                 self.policies.offer(message)
+            case m.AskForHelp():
+                self._ask(message)
             case _:
                 await self._command(message)
 
@@ -217,16 +226,50 @@ class Agent:
             await asyncio.to_thread(self._states.flush, 2.0)
         self.outbox.put_answer(answer)
 
+    def _ask(self, message: m.AskForHelp) -> None:
+        self.help.ask(message)
+        answer = m.Acknowledged(
+            seq=message.seq,
+            command=type(message).__name__,
+            mode=self.arbiter.mode,
+            t_wall_ns=self._clock.wall_ns(),
+        )
+        self.outbox.put_answer(answer)
+
     def _assign(self, assignment: m.Assignment) -> None:
         if assignment == self._assignment:
             return
         self._assignment = assignment
         self.runtime.assign(assignment)
+        self.help.limits = assignment.help
         self._states.put(self._assignment_file, assignment)
         trials = len(assignment.order.trials) if assignment.order else 0
         log.info("assignment: %d tasks, %d trials", len(assignment.tasks), trials)
 
+    def _standing(self) -> Standing:
+        held_by = self.arbiter.held_by
+        return Standing(
+            self.arbiter.mode,
+            fault=held_by is Event.FAULT,
+            abandoned=held_by is Event.LEASE_LOST,
+            why=self.arbiter.reason,
+        )
+
     def _tell(self, moment: Moment) -> None:
+        situation, recent = moment.situation, self.runtime.recent
+        self.help.observe(
+            Glance(
+                self._standing(),
+                situation.episode,
+                situation.task,
+                situation.purpose,
+                moment.reading.state,
+                moment.proposal,
+                moment.doubt,
+                last_outcome=recent[-1] if recent else "",
+                pressed=moment.reading.asks_help,
+            )
+        )
         request = self.outbox.feed
         if request.telemetry:
             self.outbox.put_state("telemetry", moment.telemetry(privileged=request.privileged))

@@ -56,6 +56,7 @@ class Arbiter:
         self._seen_epoch, self._ended_epoch = r.epoch, max(r.ended_epoch, r.epoch)
         self._stop_id, self._released = r.stop_id, r.released_stops
         # A restart never wakes a robot that a person had stopped, held or driven.
+        self._held_by = r.held_by
         if r.mode is Mode.STOPPED:
             self.mode, self.reason = Mode.STOPPED, r.reason
         elif r.mode is Mode.AUTONOMOUS:
@@ -63,6 +64,8 @@ class Arbiter:
         else:
             self.mode = Mode.HOLDING
             self.reason = r.reason or "the agent restarted while a person had the robot"
+            if r.mode is not Mode.HOLDING:
+                self._held_by = Event.LEASE_LOST
         self.holder: control.Lease | None = None
         self.policy_turn = 0
         self.discarded_commands = 0
@@ -91,6 +94,11 @@ class Arbiter:
     def driven(self) -> bool:
         """Whether a person has the robot."""
         return self.mode in (Mode.HANDOVER, Mode.TAKEOVER)
+
+    @property
+    def held_by(self) -> Event | None:
+        """What made it hold; None while it does not, or where that is not known."""
+        return self._held_by if self.mode is Mode.HOLDING else None
 
     def heard(self) -> None:
         """Note that the server is there: while it is, it decides when a lease ends."""
@@ -300,7 +308,7 @@ class Arbiter:
             self._bad_ticks = 0
             # Any return to the policy is a hand-back: its first action may be far from the last.
             self._handed_back_ns = self._clock.monotonic_ns()
-        self.mode, self.reason = mode, reason
+        self.mode, self.reason, self._held_by = mode, reason, event
         if event is not Event.HANDOVER_ELAPSED:
             self._remember()
         return None
@@ -321,6 +329,7 @@ class Arbiter:
             reason=self.reason,
             stop_id=self._stop_id,
             released_stops=self._released,
+            held_by=self.held_by,
         )
 
     def _remember(self) -> None:

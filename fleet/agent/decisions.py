@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from fleet.protocol.control import ControlLabel, Controller, Mode
+from fleet.protocol.control import ControlLabel, Controller, Event, Mode
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +18,8 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     stop_id: str = ""
     released_stops: tuple[str, ...] = ()
+    # What made it hold; None where that is not known, or it does not.
+    held_by: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)

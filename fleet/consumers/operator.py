@@ -7,7 +7,7 @@ from typing import Any, assert_never
 from django.db import DatabaseError
 
 from fleet.consumers.base import Socket
-from fleet.exceptions import NotAllowed
+from fleet.exceptions import NotAllowed, Refusal
 from fleet.models import Operator, Role
 from fleet.protocol import browser as b
 from fleet.protocol import messages as m
@@ -20,6 +20,7 @@ from fleet.services.live.threads import in_thread
 from fleet.services.robots import fleet_state
 
 log = logging.getLogger(__name__)
+Command = b.HoldRobot | b.ResumeRobot | b.Judge | b.ReleaseRobot | b.AskHelp
 
 # How long a socket may outlive the sign-out or the role of its operator.
 REVALIDATE_S = 15.0
@@ -125,7 +126,9 @@ class OperatorSocket(PersonSocket):
                 self.hub.spawn(self._take_over(message))
             case b.Watch():
                 self._watch(message)
-            case b.HoldRobot() | b.ResumeRobot() | b.Judge() | b.ReleaseRobot():
+            case b.ClaimHelp() | b.SkipHelp() | b.EscalateHelp():
+                self.hub.spawn(self._help(message))
+            case b.HoldRobot() | b.ResumeRobot() | b.Judge() | b.ReleaseRobot() | b.AskHelp():
                 self._command(message)
             case m.Ping():
                 self._pong(message)
@@ -143,6 +146,13 @@ class OperatorSocket(PersonSocket):
     async def _take_over(self, message: b.TakeOver) -> None:
         self.send(await self.hub.takeovers.take_over(self, message))
 
+    async def _help(self, message: b.ClaimHelp | b.SkipHelp | b.EscalateHelp) -> None:
+        """Command: everybody is told what came of it; a refusal goes to whoever asked."""
+        try:
+            await self.hub.help.act(self.who, message)
+        except Refusal as error:
+            self.refuse(error.code, str(error))
+
     def _watch(self, watch: b.Watch) -> None:
         """State. Joined before the snapshot: what changes in between is an event with a higher
         revision, so nothing is missed.
@@ -155,6 +165,7 @@ class OperatorSocket(PersonSocket):
 
     async def _snapshot(self, watch: b.Watch) -> None:
         await self.hub.know_robots()
+        await self.hub.help.know()
         fleet = await in_thread(fleet_state)
         if self.watch is not watch:
             return
@@ -163,13 +174,15 @@ class OperatorSocket(PersonSocket):
             robots=self.hub.states.snapshot(robots),
             operator=self.who.name,
             operator_kind=self.who.kind,
+            operator_role=self.who.role,
+            help=self.hub.help.snapshot(robots),
         )
         self.send(snapshot)
         self.send_state(("fleet",), fleet)
         self.hub.handovers.show(self)
         self.hub.feeds.refresh()
 
-    def _command(self, message: b.HoldRobot | b.ResumeRobot | b.Judge | b.ReleaseRobot) -> None:
+    def _command(self, message: Command) -> None:
         """Command: to the robot with a number of its own; the robot's answer comes back."""
         robot = message.robot
         seq = self.hub.answers.next_seq()
@@ -184,8 +197,8 @@ class OperatorSocket(PersonSocket):
             self._answer(refusal(robot, name, reason, seq=seq))
 
     def _to_robot(
-        self, message: b.HoldRobot | b.ResumeRobot | b.Judge | b.ReleaseRobot, seq: int
-    ) -> m.Hold | m.Resume | m.MarkOutcome | m.Release:
+        self, message: Command, seq: int
+    ) -> m.Hold | m.Resume | m.MarkOutcome | m.Release | m.AskForHelp:
         match message:
             case b.HoldRobot():
                 return m.Hold(seq=seq, reason=f"{self.who.name} asked to hold")
@@ -202,6 +215,10 @@ class OperatorSocket(PersonSocket):
                 )
             case b.ReleaseRobot():
                 return m.Release(seq=seq, by=self.who.name)
+            case b.AskHelp():
+                return m.AskForHelp(
+                    seq=seq, by=self.who.name, reason=message.reason, wanted=message.wanted
+                )
 
     def _reason_against(self, message: m.Message) -> str | None:
         if not self.who.may(Role.OPERATOR):

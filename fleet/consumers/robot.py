@@ -51,6 +51,8 @@ class RobotSocket(Socket):
                 self._hello(message)
             case m.Heartbeat():
                 self._heartbeat(message)
+            case m.HelpNeed():
+                self.hub.help.heard(self.robot, message, self.clock_offset_ns)
             case m.Telemetry():
                 self.hub.feeds.telemetry(self.robot, message)
             case m.Frame():
@@ -123,5 +125,7 @@ class RobotSocket(Socket):
             heartbeat = msgspec.structs.replace(heartbeat, clock_offset_ns=self.clock_offset_ns)
         self.hub.states.heard(self.robot, heartbeat=heartbeat)
         self.hub.ledger.note(self.robot, heartbeat)
+        if heartbeat.help is not None:
+            self.hub.help.heard(self.robot, heartbeat.help, self.clock_offset_ns)
         if self.introduced:
             self.hub.takeovers.reconcile(self.robot, heartbeat)

@@ -1,5 +1,6 @@
 """Rows of the fleet app: robots, what they do, who drives them, what they reported."""
 
+from fleet.models.help import HelpRequest
 from fleet.models.operators import Operator, OperatorKind, Role
 from fleet.models.policies import PolicyReport
 from fleet.models.robots import FleetSettings, Robot
@@ -9,6 +10,7 @@ from fleet.models.views import SavedView
 
 __all__ = [
     "FleetSettings",
+    "HelpRequest",
     "LeaseEnd",
     "Operator",
     "OperatorKind",

@@ -22,6 +22,28 @@ class FleetSettings(models.Model):
     paused = models.BooleanField(default=False)
     # Scripted operators hand back and take over nothing while set; people are not affected.
     scripted_paused = models.BooleanField(default=False)
+    # A request for help is to be answered within this time.
+    help_sla_s = models.FloatField(
+        default=30.0, validators=[MinValueValidator(1), MaxValueValidator(86_400)]
+    )
+    # From where on robots ask for help: the values of `fleet.protocol.help.HelpLimits`.
+    help_doubt = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1e-9), MaxValueValidator(1e6)],
+        help_text="τ, in the action's unit squared; the learner page shows what it was at takeovers"
+        ". Empty: doubt never asks.",
+    )
+    help_still_s = models.FloatField(
+        default=4.0,
+        validators=[MinValueValidator(0), MaxValueValidator(3600)],
+        help_text="A robot that hardly moved for this long asks for help; 0: never.",
+    )
+    help_failures = models.PositiveIntegerField(
+        default=3,
+        validators=[MaxValueValidator(1000)],
+        help_text="A robot that failed at a task this often in a row asks for help; 0: never.",
+    )
 
     class Meta:
         verbose_name_plural = "fleet settings"
@@ -30,6 +52,17 @@ class FleetSettings(models.Model):
             models.CheckConstraint(
                 name="fleet_settings_in_range",
                 condition=Q(evaluate_every__lte=1000, reset_s__gte=0, reset_s__lte=3600),
+            ),
+            models.CheckConstraint(
+                name="fleet_help_settings_in_range",
+                condition=Q(
+                    help_sla_s__gte=1,
+                    help_sla_s__lte=86_400,
+                    help_still_s__gte=0,
+                    help_still_s__lte=3600,
+                    help_failures__lte=1000,
+                )
+                & (Q(help_doubt__isnull=True) | Q(help_doubt__gt=0, help_doubt__lte=1e6)),
             ),
         ]
 

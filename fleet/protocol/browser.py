@@ -19,6 +19,7 @@ from fleet.protocol.messages import (
     Ping,
     Pong,
     Refused,
+    Share,
     Telemetry,
 )
 from fleet.protocol.spec import Count, Epoch, Name, Text
@@ -29,6 +30,9 @@ MAX_BROWSER_MESSAGE_BYTES = 16 * 1024
 FRAME_CREDIT = 2
 # Operators who are told of as asking for one robot.
 MAX_ASKING = 16
+# Why a request for help is skipped: a person wrote it, and others read it at a glance.
+SkipReason = Annotated[str, Meta(min_length=1, max_length=200)]
+HelpStatus = Literal["open", "claimed", "escalated", "resolved", "skipped", "expired"]
 
 # ---- browser → server -------------------------------------------------------------------------
 
@@ -127,6 +131,39 @@ class ReleaseRobot(Message, frozen=True, kw_only=True):
     robot: Name
 
 
+class AskHelp(Message, frozen=True, kw_only=True):
+    """Ask for somebody to help a robot, or say that it is not needed any more."""
+
+    robot: Name
+    reason: Annotated[str, Meta(max_length=200)] = ""
+    wanted: bool = True
+
+
+class ClaimHelp(Message, frozen=True, kw_only=True):
+    """Take a robot's request for help, before driving; or, as a lead, give it to an operator."""
+
+    robot: Name
+    # Whose it is from now on; empty is the sender's.
+    operator: Annotated[str, Meta(max_length=150)] = ""
+
+
+class SkipHelp(Message, frozen=True, kw_only=True):
+    """Close a robot's request without helping, and say why."""
+
+    robot: Name
+    # `HelpState.number` of the request on screen: another one is not meant.
+    number: Count
+    reason: SkipReason
+
+
+class EscalateHelp(Message, frozen=True, kw_only=True):
+    """Leave a robot's request to the leads."""
+
+    robot: Name
+    number: Count
+    reason: Annotated[str, Meta(max_length=200)] = ""
+
+
 class WatchFrames(Message, frozen=True, kw_only=True):
     """On the feed socket: the cameras wanted now. Replaces the last request."""
 
@@ -155,6 +192,10 @@ FromBrowser = (
     | Judge
     | StopRobots
     | ReleaseRobot
+    | AskHelp
+    | ClaimHelp
+    | SkipHelp
+    | EscalateHelp
     | Ping
 )
 FromViewer = WatchFrames | FrameShown | Ping
@@ -178,12 +219,38 @@ class RobotState(Message, frozen=True, kw_only=True):
     t_wall_ns: int = 0
 
 
+class HelpState(Message, frozen=True, kw_only=True):
+    """The newest request for help of one robot. State; `revision` grows with every change."""
+
+    robot: Name
+    revision: Count
+    # `HelpNeed.number` of the need it is about.
+    number: Count
+    # Open and escalated ones wait; the last three are closed.
+    status: HelpStatus
+    reasons: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
+    constraint: bool = False
+    uncertainty: Share = 0.0
+    risk: Share = 0.0
+    detail: Text = ""
+    # Times on the server's clock; 0 where it did not happen.
+    raised_wall_ns: int = 0
+    claimed_wall_ns: int = 0
+    claimed_by: Text = ""
+    claimed_by_kind: Text = ""
+    # Why it was skipped, escalated, or is open again.
+    note: Text = ""
+
+
 class Snapshot(Message, frozen=True, kw_only=True):
     """State of every watched robot; events at or below a robot's revision are to be ignored."""
 
     robots: tuple[RobotState, ...]
     operator: Text = ""
     operator_kind: Text = "human"
+    operator_role: Text = ""
+    # The requests for help of watched robots that wait or are being helped.
+    help: tuple[HelpState, ...] = ()
 
 
 class FleetState(Message, frozen=True, kw_only=True):
@@ -193,6 +260,8 @@ class FleetState(Message, frozen=True, kw_only=True):
     paused: bool = False
     # Scripted operators hand back and take over nothing while set.
     scripted_paused: bool = False
+    # A request for help is to be answered within this time.
+    help_sla_s: float = 30.0
 
 
 class RobotTelemetry(Message, frozen=True, kw_only=True):
@@ -228,6 +297,7 @@ class CommandAnswer(Message, frozen=True, kw_only=True):
 ToBrowser = (
     Snapshot
     | RobotState
+    | HelpState
     | FleetState
     | RobotTelemetry
     | TakeoverAnswer

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from fleet.protocol.control import Lease, Mode
+from fleet.protocol.help import HelpLimits
 from fleet.protocol.spec import (
     Count,
     Epoch,
@@ -46,6 +47,10 @@ FeedSize = Literal["thumbnail", "full"]
 Outcome = Literal["success", "failure", "timeout", "abort"]
 Purpose = Literal["train", "eval", "demonstration"]
 PolicyStatus = Literal["verified", "applied", "rejected", "rolled_back"]
+# How a need for help ended: a person helped, the robot got out of it by itself, or the situation
+# it was about is over (the episode ended, the robot was stopped).
+HelpEnd = Literal["", "helped", "recovered", "over"]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class CloseCode(IntEnum):
@@ -94,6 +99,25 @@ class LoopStats(msgspec.Struct, frozen=True, kw_only=True):
     busy_p50_ms: float = 0.0
 
 
+class HelpNeed(Message, frozen=True, kw_only=True):
+    """What help a robot needs now, or that it needs none. State; repeated in every heartbeat."""
+
+    # Tells a robot's needs apart and grows, also over a restart of the agent; 0 before the first.
+    number: Count
+    # Values of `HelpReason`, the newest last; empty: none is needed any more.
+    reasons: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
+    # Fleet-DAgger's figures, in steps of 0.1; they do not fall while the need lasts.
+    constraint: bool = False
+    uncertainty: Share = 0.0
+    risk: Share = 0.0
+    # The reasons with their figures, in words.
+    detail: Text = ""
+    # When it began, by the robot's wall clock.
+    since_wall_ns: int = 0
+    # Empty while it lasts.
+    ended: HelpEnd = ""
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """What a robot is, once a second. State; the server reconciles *assigned* against `policy`."""
 
@@ -123,6 +147,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     # Server wall clock minus robot wall clock, as the robot estimates it.
     clock_offset_ns: int = 0
     upload_error: Text = ""
+    # None from agents that do not know of help.
+    help: HelpNeed | None = None
 
 
 class Telemetry(Message, frozen=True, kw_only=True):
@@ -227,6 +253,8 @@ class Assignment(Message, frozen=True, kw_only=True):
     paused: bool = False
     # Comes first while it is there; a trial that is under way and no longer in it ends at once.
     order: TrialOrder | None = None
+    # From where on the robot asks for help.
+    help: HelpLimits = HelpLimits()
 
 
 class PolicyAnnouncement(Message, frozen=True, kw_only=True):
@@ -292,6 +320,15 @@ class Resume(Message, frozen=True, kw_only=True):
     epoch: Epoch = 0
 
 
+class AskForHelp(Message, frozen=True, kw_only=True):
+    """Command: a person wants somebody to help this robot, or wants it no more."""
+
+    seq: Count = 0
+    by: Text
+    reason: Text = ""
+    wanted: bool = True
+
+
 class MarkOutcome(Message, frozen=True, kw_only=True):
     """Command: a person judges the running episode, which ends it."""
 
@@ -322,6 +359,19 @@ class Refused(Message, frozen=True, kw_only=True):
     reason: Text
 
 
-FromRobot = Hello | Heartbeat | Telemetry | Frame | Acknowledged | PolicyReport | Ping | Pong
-_Command = LeaseGranted | LeaseEnded | Teleop | Probe | Hold | Resume | MarkOutcome | Stop | Release
+FromRobot = (
+    Hello | Heartbeat | HelpNeed | Telemetry | Frame | Acknowledged | PolicyReport | Ping | Pong
+)
+_Command = (
+    LeaseGranted
+    | LeaseEnded
+    | Teleop
+    | Probe
+    | Hold
+    | Resume
+    | AskForHelp
+    | MarkOutcome
+    | Stop
+    | Release
+)
 ToRobot = Welcome | Assignment | PolicyAnnouncement | FeedRequest | _Command | Refused | Ping | Pong

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from fleet.models import FleetSettings, Operator, OperatorKind, PolicyReport, Robot, Task
+from fleet.models import FleetSettings, Operator, OperatorKind, PolicyReport, Robot, Role, Task
 from fleet.protocol.control import Mode
 from fleet.protocol.messages import STALE_AFTER_S
 
@@ -137,6 +137,26 @@ def scripted() -> Scripted:
         count=Operator.objects.filter(kind=OperatorKind.SCRIPTED, user__is_active=True).count(),
         paused=fleet.scripted_paused if fleet else False,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class HelpPanel:
+    """What the help queue is rendered with; who asks comes over the socket."""
+
+    # A request is to be answered within this time.
+    sla_s: float
+    # To whom a lead may give a request; empty for all others.
+    drivers: tuple[str, ...]
+
+
+def help_panel(operator: Operator) -> HelpPanel:
+    """Return what the help queue of this operator's page needs."""
+    fleet = FleetSettings.objects.filter(pk=1).first() or FleetSettings()
+    people = Operator.objects.select_related("user").filter(
+        kind=OperatorKind.HUMAN, user__is_active=True
+    )
+    drivers = [one.name for one in people if one.may(Role.OPERATOR)]
+    return HelpPanel(fleet.help_sla_s, tuple(drivers) if operator.may(Role.LEAD) else ())
 
 
 def longest_timeout_ticks() -> int:

@@ -30,6 +30,7 @@ LINKS = "sop:links"
 ASKS = "sop:asks"
 PASSES = "sop:passes"
 FLEET = "sop:fleet"
+HELP = "sop:help"
 
 
 class PolicyForRobots(msgspec.Struct, frozen=True, kw_only=True):

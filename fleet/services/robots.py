@@ -14,6 +14,7 @@ from fleet.models.tokens import hash_token, new_token
 from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.protocol.control import Lease
+from fleet.protocol.help import HelpLimits
 from fleet.protocol.simulation import EVAL_SEEDS
 from fleet.protocol.spec import PolicyRef, TrialOrder
 from fleet.services import events, takeover
@@ -82,6 +83,9 @@ def assignment_of(robot: Robot) -> m.Assignment:
         reset_s=fleet.reset_s,
         paused=fleet.paused or robot.paused,
         order=None if robot.order is None else msgspec.convert(robot.order, TrialOrder),
+        help=HelpLimits(
+            doubt=fleet.help_doubt, still_s=fleet.help_still_s, failures=fleet.help_failures
+        ),
     )
 
 
@@ -107,7 +111,11 @@ def change_settings(**fields: object) -> FleetSettings:
 def fleet_state(fleet: FleetSettings | None = None) -> b.FleetState:
     """Return what operators are told of the fleet's settings; read from the row when not given."""
     fleet = fleet or FleetSettings.objects.filter(pk=1).first() or FleetSettings()
-    return b.FleetState(paused=fleet.paused, scripted_paused=fleet.scripted_paused)
+    return b.FleetState(
+        paused=fleet.paused,
+        scripted_paused=fleet.scripted_paused,
+        help_sla_s=fleet.help_sla_s,
+    )
 
 
 def pause_robot(robot: Robot, *, paused: bool) -> None:

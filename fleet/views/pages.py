@@ -74,6 +74,7 @@ def fleet(request: HttpRequest, operator: Operator) -> HttpResponse:
             "sites": pages.sites(),
             "saved_views": operator.saved_views.all(),
             "scripted": pages.scripted(),
+            "help": pages.help_panel(operator),
         },
     )
 

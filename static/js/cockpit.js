@@ -223,6 +223,11 @@ on("sop:link", ({ online }) => {
   if (!online) lose("The connection broke: the robot holds and does not resume by itself.");
   show();
 });
+// Opened from the help queue to take over at once; a reload of this page does not.
+if (location.hash === "#take") {
+  history.replaceState(null, "", location.pathname);
+  document.body.addEventListener("sop:snapshot", takeOver, { once: true });
+}
 document.addEventListener("visibilitychange", () => feeds.later());
 
 link.open({ type: "Watch", every: true, robots: [robot], telemetry: true });

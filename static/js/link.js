@@ -8,6 +8,7 @@
 //   sop:answer     CommandAnswer
 //   sop:refused    Refused
 //   sop:fleet      FleetState              what holds for the whole fleet
+//   sop:help       HelpState               the newest request for help of one robot
 //   fleet:<robot>  RobotState              something other than a tick changed: fragments reload
 //   fleet:changed                          the same, of any robot
 //
@@ -31,7 +32,10 @@ export class Link {
     this.emit = parts.emit ?? ((name, detail) => document.body.dispatchEvent(new CustomEvent(name, { detail })));
     /** @type {Map<string, object>} newest state of each robot */
     this.robots = new Map();
+    /** @type {Map<string, object>} newest request for help of each robot that had one */
+    this.help = new Map();
     this.operator = "";
+    this.role = "";
     this.online = false;
     this.rttMs = NaN;
     this.clockOffsetMs = 0;
@@ -78,13 +82,18 @@ export class Link {
     switch (message.type) {
       case "Snapshot":
         this.operator = message.operator;
+        this.role = message.operator_role ?? "";
         this.robots = new Map();
+        this.help = new Map((message.help ?? []).map((state) => [state.robot, state]));
         this.cameOnline();
         for (const state of message.robots) this.take(state, true);
         this.emit("sop:snapshot", message);
         break;
       case "RobotState":
         this.take(message, false);
+        break;
+      case "HelpState":
+        this.takeHelp(message);
         break;
       case "RobotTelemetry":
         this.emit("sop:telemetry", message);
@@ -122,6 +131,13 @@ export class Link {
       this.emit(`fleet:${state.robot}`, state);
       this.emit("fleet:changed", state);
     }
+  }
+
+  /** Take a robot's request for help unless a newer one is known. */
+  takeHelp(state) {
+    if (state.revision <= (this.help.get(state.robot)?.revision ?? -1)) return;
+    this.help.set(state.robot, state);
+    this.emit("sop:help", state);
   }
 
   cameOnline() {

@@ -1,7 +1,9 @@
 // What every page has: the link, its state, the stop, and the counts in the top bar.
+import { startAlerts } from "./alert.js";
 import { tally } from "./facts.js";
 import { startKeys } from "./keys.js";
 import { pageLink } from "./link.js";
+import { waits } from "./queue.js";
 import { startStop } from "./stop.js";
 import { count } from "./words.js";
 
@@ -17,7 +19,7 @@ function showLink({ online, code }) {
 
 function showCounts() {
   const link = pageLink();
-  const counts = tally([...link.robots.values()]);
+  const counts = { ...tally([...link.robots.values()]), help: [...link.help.values()].filter(waits).length };
   for (const chip of document.querySelectorAll("[data-count]")) {
     const n = counts[chip.dataset.count];
     chip.hidden = n === 0 && chip.hasAttribute("data-optional");
@@ -46,8 +48,10 @@ if (document.body.dataset.operatorSocket) {
   document.body.addEventListener("sop:link", (event) => showLink(event.detail));
   document.body.addEventListener("sop:snapshot", showCounts);
   document.body.addEventListener("fleet:changed", showCounts);
+  document.body.addEventListener("sop:help", showCounts);
   document.body.addEventListener("sop:state", reloadWhenHeard);
   startStop();
+  startAlerts();
   // Pages that need more than every robot's state open the link themselves.
   if (!document.querySelector("[data-opens-link]")) pageLink().open({ type: "Watch", every: true });
 }

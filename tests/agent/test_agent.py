@@ -2,6 +2,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 
 from fleet.agent import statefile
@@ -11,6 +12,7 @@ from fleet.agent.decisions import Remembered
 from fleet.protocol import messages as m
 from fleet.protocol.control import Lease, Mode
 from fleet.protocol.episode import sha256_of
+from fleet.protocol.help import HelpLimits
 from fleet.protocol.spec import PolicyRef, TaskSpec
 from learning.core.policies.base import save_policy
 from tests.agent.gateway import Gateway, gateway, wait_for
@@ -127,6 +129,38 @@ def test_a_connection_that_breaks_while_somebody_drives_stops_motion_and_keeps_t
         assert hello.epoch == 1
         assert hello.mode in (Mode.HANDOVER, Mode.TAKEOVER)
         assert agent.arbiter.driven
+
+
+def test_an_abandoned_robot_says_so_at_once_and_after_a_restart(gate, tmp_path):
+    with running(tmp_path, gate.url):
+        beat = wait_for(gate, m.Heartbeat, acts)
+        assert beat.help == m.HelpNeed(number=0)
+        gate.send(m.LeaseGranted(lease=Lease(epoch=1, holder="ada")))
+        gate.send(m.LeaseEnded(epoch=1, how="lost"))
+        need = wait_for(gate, m.HelpNeed)
+        assert (need.reasons, need.detail) == (("operator_left",), "ada lost the lease")
+        wait_for(gate, m.Heartbeat, lambda b: b.help == need)
+    gate.clear()
+    with running(tmp_path, gate.url):
+        again = wait_for(gate, m.Heartbeat, lambda b: b.help and b.help.reasons)
+        assert again.help.reasons == ("operator_left",)
+        assert again.help.number > need.number
+        gate.send(m.Resume())
+        assert wait_for(gate, m.HelpNeed, lambda n: not n.reasons).ended == "recovered"
+
+
+def test_the_server_says_from_where_on_to_ask_and_people_ask_through_it(gate, tmp_path):
+    limits = HelpLimits(doubt=0.2)
+    gate.greeting = [msgspec.structs.replace(ASSIGNMENT, help=limits), *WORK[1:]]
+    with running(tmp_path, gate.url) as agent:
+        # The policy's doubt is 0.5.
+        assert wait_for(gate, m.HelpNeed).reasons == ("doubt",)
+        assert agent.help.limits == limits
+        gate.send(m.AskForHelp(seq=4, by="ada", reason="look"))
+        answer = wait_for(gate, m.Acknowledged, lambda a: a.command == "AskForHelp")
+        assert (answer.accepted, answer.seq) == (True, 4)
+        need = wait_for(gate, m.HelpNeed, lambda n: "explicit" in n.reasons)
+        assert need.detail.endswith("ada asks: look")
 
 
 def test_what_the_agent_cannot_read_of_its_past_makes_it_hold(tmp_path):

@@ -18,13 +18,14 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 # In one process: each start of Django costs a second or more. No evaluation, which
-# may not be taken over and would be waited for by chance; no training, which nobody here looks at.
+# may not be taken over and would be waited for by chance; no training, which nobody here looks at;
+# robots ask for help only where a test makes them.
 PREPARE = """
 from django.core.management import call_command
 from fleet.models import FleetSettings
 from learning.models import Learner
 call_command("prepare", robots=2, operators=1, tasks="drawer-open")
-FleetSettings.objects.update(evaluate_every=0)
+FleetSettings.objects.update(evaluate_every=0, help_still_s=0, help_failures=0)
 Learner.objects.update(state="paused")
 """
 

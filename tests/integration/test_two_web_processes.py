@@ -269,3 +269,24 @@ async def test_a_robot_that_moves_to_the_other_process_is_driven_there(
         await operator.send(b.Drive(robot="robot-1", epoch=epoch, seq=1, action=(0.0, 0.0)))
         assert (await moved.until(m.Teleop)).epoch == epoch
         beating.cancel()
+
+
+async def test_a_request_for_help_is_seen_claimed_and_ended_across_processes(
+    arm: Arm, operator: End
+):
+    def request(status: str) -> Callable[[b.HelpState], bool]:
+        return lambda state: state.robot == "robot-1" and state.status == status
+
+    need = m.HelpNeed(number=time.time_ns() // 1000, reasons=("doubt",), uncertainty=0.4)
+    await arm.socket.send(codec.encode_link(need))
+    assert (await operator.until(b.HelpState, request("open"))).number == need.number
+    # Claimed on the process that has no robot, ended on the one that has.
+    for _ in range(50):
+        await operator.send(b.ClaimHelp(robot="robot-1"))
+        answer = await operator.until(b.HelpState | m.Refused)
+        if isinstance(answer, b.HelpState) and answer.status == "claimed":
+            break
+    assert answer.claimed_by
+    over = m.HelpNeed(number=need.number, ended="helped")
+    await arm.socket.send(codec.encode_link(over))
+    assert (await operator.until(b.HelpState, request("resolved"))).note == "helped"

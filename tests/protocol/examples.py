@@ -17,6 +17,7 @@ from fleet.protocol import episode
 from fleet.protocol import messages as m
 from fleet.protocol.codec import FrameHeader, encode_link, encode_text, pack_frame
 from fleet.protocol.control import Controller, Lease, Mode
+from fleet.protocol.help import HelpLimits
 from fleet.protocol.spec import (
     Camera,
     CameraView,
@@ -76,6 +77,16 @@ REF = PolicyRef(number=12, sha256=SHA, url="/api/policies/x/weights", size_bytes
 LEASE = Lease(epoch=4, holder="ada", holder_kind="human", expires_wall_ns=1_700_000_005_000_000_000)
 WALL, MONO = 1_700_000_000_000_000_000, 123_456_789
 
+NEED = m.HelpNeed(
+    number=1_700_000_000_000_000,
+    reasons=("doubt", "limit"),
+    constraint=True,
+    uncertainty=0.3,
+    risk=0.5,
+    detail="doubt 0.41 > τ 0.28",
+    since_wall_ns=WALL,
+    ended="helped",
+)
 HEARTBEAT = m.Heartbeat(
     seq=9,
     t_mono_ns=MONO,
@@ -100,6 +111,7 @@ HEARTBEAT = m.Heartbeat(
     rtt_ms=1.25,
     clock_offset_ns=-300,
     upload_error="connection refused",
+    help=NEED,
 )
 TELEMETRY = m.Telemetry(
     seq=3,
@@ -130,6 +142,23 @@ ACKNOWLEDGED = m.Acknowledged(
     t_wall_ns=WALL,
 )
 
+HELP = b.HelpState(
+    robot="robot-1",
+    revision=18,
+    number=NEED.number,
+    status="claimed",
+    reasons=("doubt", "limit"),
+    constraint=True,
+    uncertainty=0.3,
+    risk=0.5,
+    detail="doubt 0.41 > τ 0.28",
+    raised_wall_ns=WALL,
+    claimed_wall_ns=WALL + 1000,
+    claimed_by="ada",
+    claimed_by_kind="human",
+    note="bo left",
+)
+
 MESSAGES: tuple[m.Message, ...] = (
     m.Hello(
         protocol=1,
@@ -143,6 +172,7 @@ MESSAGES: tuple[m.Message, ...] = (
         spool_episodes=2,
     ),
     HEARTBEAT,
+    NEED,
     TELEMETRY,
     m.Frame(camera="front", size="thumbnail", seq=5, t_wall_ns=WALL, jpeg=b"\xff\xd8jpeg\xff\xd9"),
     ACKNOWLEDGED,
@@ -162,6 +192,7 @@ MESSAGES: tuple[m.Message, ...] = (
             policy=REF,
             trials=(Trial(uid="trial-1", task=TASK, seed=1073743824),),
         ),
+        help=HelpLimits(doubt=0.28, still_s=2.5, still_range=0.02, failures=5),
     ),
     m.PolicyAnnouncement(policy=REF, weights=b"weights"),
     m.FeedRequest(frames=(("front", "full"),), fps=5.0, telemetry=True, privileged=True),
@@ -171,6 +202,7 @@ MESSAGES: tuple[m.Message, ...] = (
     m.Probe(epoch=4, t_client_ms=1.5),
     m.Hold(seq=1, reason="a person is near"),
     m.Resume(seq=2, epoch=4),
+    m.AskForHelp(seq=3, by="ada", reason="the cable is caught", wanted=False),
     m.MarkOutcome(seq=3, outcome="failure", judge="operator:ada", episode=UID),
     m.Stop(stop_id="stop-1", by="ada"),
     m.Release(seq=4, by="bo"),
@@ -189,6 +221,10 @@ MESSAGES: tuple[m.Message, ...] = (
     b.Judge(robot="robot-1", outcome="success", episode=UID),
     b.StopRobots(robots=("robot-1",), every=True),
     b.ReleaseRobot(robot="robot-1"),
+    b.AskHelp(robot="robot-1", reason="the cable is caught", wanted=False),
+    b.ClaimHelp(robot="robot-1", operator="bo"),
+    b.SkipHelp(robot="robot-1", number=NEED.number, reason="the part is missing"),
+    b.EscalateHelp(robot="robot-1", number=NEED.number, reason="a person must reset it"),
     b.WatchFrames(feeds=(("robot-1", "front", "thumbnail"),)),
     b.FrameShown(robot="robot-1", camera="front", size="thumbnail", seq=5),
     b.RobotState(
@@ -202,12 +238,19 @@ MESSAGES: tuple[m.Message, ...] = (
         stop_pending=True,
         t_wall_ns=WALL,
     ),
-    b.Snapshot(robots=(), operator="ada", operator_kind="human"),
+    b.Snapshot(
+        robots=(),
+        operator="ada",
+        operator_kind="human",
+        operator_role="lead",
+        help=(HELP,),
+    ),
+    HELP,
     b.RobotTelemetry(robot="robot-1", telemetry=TELEMETRY),
     b.TakeoverAnswer(robot="robot-1", lease=LEASE, reason="", t_client_ms=1.5),
     b.CommandAnswer(robot="robot-1", answer=ACKNOWLEDGED),
     b.ControlAsked(robot="robot-1", operators=("bo", "cy")),
-    b.FleetState(paused=True, scripted_paused=True),
+    b.FleetState(paused=True, scripted_paused=True, help_sla_s=45.0),
 )
 
 ALL_KINDS: frozenset[type] = frozenset(

@@ -15,8 +15,9 @@ class Reading:
 
     `state` is float32 (s,); `images` maps a camera of the spec to uint8 (ih, iw, 3), empty when
     images were not asked for. `success` is the task's own signal; `reward` its dense reward, NaN
-    when there is none. `privileged` is a simulator's inner state, for scripted operators only:
-    it is never recorded as policy input.
+    when there is none. `asks_help` is true while a person at the robot presses its button for
+    help. `privileged` is a simulator's inner state, for scripted operators only: it is never
+    recorded as policy input.
     """
 
     state: np.ndarray
@@ -24,6 +25,7 @@ class Reading:
     success: bool = False
     reward: float = float("nan")
     privileged: tuple[float, ...] = ()
+    asks_help: bool = False
 
 
 class Driver(Protocol):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _state = msgspec.json.Decoder(b.RobotState)
 _answer = msgspec.json.Decoder(b.CommandAnswer)
 _fleet = msgspec.json.Decoder(b.FleetState)
+_help = msgspec.json.Decoder(b.HelpState)
 _policies = msgspec.msgpack.Decoder(events.PolicyForRobots)
 _links = msgspec.msgpack.Decoder(events.LinkTaken)
 _asks = msgspec.msgpack.Decoder(events.Asking)
@@ -44,6 +45,7 @@ class Exchange:
             events.FLEET,
             events.ASKS,
             events.PASSES,
+            events.HELP,
         )
         self.bus.start()
         events.listen(self.from_thread)
@@ -81,6 +83,8 @@ class Exchange:
                 text = codec.encode_text(_fleet.decode(payload))
                 for operator in hub.operators:
                     operator.send_state(("fleet",), text)
+            case ["help"]:
+                hub.help.learn(_help.decode(payload))
             case ["commands", robot] if robot in hub.links:
                 hub.command(robot, codec.decode_to_robot(payload))
             case ["demand" | "telemetry" | "feed" as kind, robot, *feed]:

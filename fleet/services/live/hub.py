@@ -1,8 +1,8 @@
 """The live links of one web process, joined: robots, operators, viewers, and the other processes.
 
 One hub an event loop. Its parts each own one thing: `States` what is shown, `Takeovers` who holds
-what, `Handovers` who asks for it, `PendingStops` which stops are under way, `FeedDesk` who sees
-what, `Ledger` what becomes rows, `Exchange` what other processes say.
+what, `Handovers` who asks for it, `HelpDesk` who needs help, `PendingStops` which stops are under
+way, `FeedDesk` who sees what, `Ledger` what becomes rows, `Exchange` what other processes say.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from fleet.services.live.answers import Answers
 from fleet.services.live.exchange import Exchange
 from fleet.services.live.feed_desk import FeedDesk
 from fleet.services.live.handovers import Handovers
+from fleet.services.live.help_desk import HelpDesk
 from fleet.services.live.ledger import Ledger
 from fleet.services.live.links import OperatorLink, RobotLink, watches
 from fleet.services.live.outbox import OutboxFull
@@ -65,6 +66,7 @@ class Hub:
         self.stops = PendingStops(self)
         self.feeds = FeedDesk(self)
         self.ledger = Ledger(self)
+        self.help = HelpDesk(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: list[asyncio.Task[Any]] = []
 
@@ -126,6 +128,7 @@ class Hub:
         self.ledger.flush()
         self.takeovers.sweep()
         self.handovers.repeat()
+        self.help.sweep()
 
     # ---- robots ----------------------------------------------------------------------------
 
@@ -140,6 +143,7 @@ class Hub:
         self.bus.publish_command(events.LINKS, msgspec.msgpack.encode(taken))
         self.states.heard(link.robot)
         self.ledger.forget(link.robot)
+        self.help.forget(link.robot)
         self.stops.robot_attached(link.robot)
         self.feeds.robot_attached(link.robot)
 

@@ -71,6 +71,7 @@ class Takeovers:
         else:
             self._hub.answers.expect(robot, "LeaseGranted", lease.epoch, link)
             self._hub.command(robot, m.LeaseGranted(lease=lease))
+            self._hub.help.taken(robot, link.who)
 
     def hold_of(self, link: OperatorLink, robot: str, epoch: int) -> Hold:
         """Return the lease that this socket has on the robot, renewed. Raises LeaseGone."""

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fleet', '0003_trial_orders'),
+        ('fleet', '0004_sites_and_saved_views'),
     ]
 
     operations = [

@@ -1,0 +1,31 @@
+// On the robot page: asking for help with this robot, and what its own request says.
+import { pageLink } from "./link.js";
+import { write } from "./paint.js";
+import { askWords } from "./queue.js";
+
+const box = document.querySelector("[data-ask]");
+const robot = box.dataset.ask;
+const button = box.querySelector("button");
+const link = pageLink();
+
+const asked = () => Boolean(link.help.get(robot)?.reasons?.includes("explicit")) && askWords(link.help.get(robot), {}).live;
+
+function paint() {
+  const mine = link.robots.get(robot)?.lease?.holder === link.operator;
+  write(box.querySelector("[data-ask-state]"), askWords(link.help.get(robot), { you: link.operator, mine }).words);
+  if (!button) return;
+  button.disabled = !link.online;
+  write(box.querySelector("[data-ask-word]"), asked() ? "No help needed" : "Ask for help");
+}
+
+function ask() {
+  if (!button || button.disabled) return;
+  link.send({ type: "AskHelp", robot, wanted: !asked() });
+}
+
+for (const name of ["sop:help", "sop:snapshot", "sop:state", "sop:link"]) document.body.addEventListener(name, paint);
+button?.addEventListener("click", ask);
+document.addEventListener("keydown", (event) => {
+  if (event.code !== "KeyH" || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!event.target.matches?.("input:not([type=range]), textarea, select, [contenteditable]")) ask();
+});
