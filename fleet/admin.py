@@ -12,6 +12,7 @@ from fleet.models import (
     Operator,
     PolicyReport,
     Robot,
+    SavedView,
     TakeoverLease,
     Task,
 )
@@ -67,8 +68,8 @@ class RobotAdmin(TellsRobots):
     list_filter = ["site", "kind", "enabled", "mode"]
     search_fields = ["name", "site"]
     fields = [
-        "name", "kind", "enabled", "paused", "tasks", "mode", "purpose", "evaluation", "epoch",
-        "assigned_number", "assigned_sha256", "assigned_at",
+        "name", "site", "kind", "enabled", "paused", "tasks", "mode", "purpose", "evaluation",
+        "epoch", "assigned_number", "assigned_sha256", "assigned_at",
         "reported_number", "reported_sha256", "reported_since",
         "connected_at", "last_heartbeat_at", "agent_version",
         "stop_requested", "stop_by", "stop_requested_at",
@@ -77,7 +78,9 @@ class RobotAdmin(TellsRobots):
     actions = ["issue_new_tokens"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        editable = {"kind", "enabled", "paused", "tasks"} | ({"name"} if obj is None else set())
+        editable = {"site", "kind", "enabled", "paused", "tasks"} | (
+            {"name"} if obj is None else set()
+        )
         return [name for name in self.fields if name not in editable]
 
     def save_model(self, request: HttpRequest, obj: Robot, form: Any, change: bool) -> None:
@@ -127,3 +130,9 @@ class PolicyReportAdmin(ReadOnly):
     list_display = ["robot", "number", "status", "reported_at", "reason"]
     list_filter = ["robot", "status"]
     list_select_related = ["robot"]
+
+
+@admin.register(SavedView)
+class SavedViewAdmin(ReadOnly):
+    list_display = ["name", "operator", "query"]
+    list_select_related = ["operator__user"]

@@ -4,6 +4,7 @@ import { Feeds } from "./feed.js";
 import { typing } from "./keys.js";
 import { pageLink } from "./link.js";
 import { paint } from "./paint.js";
+import { waits } from "./queue.js";
 import { STALE_VIDEO_MS } from "./drive.js";
 import { queryOf, ranked, readView, shows } from "./wall.js";
 import { age } from "./words.js";
@@ -19,6 +20,11 @@ const ages = new Map();
 let view = readView(location.search);
 let feeds = null;
 
+/** Robots that wait for a person: the queue's, and first on the wall. */
+function asking() {
+  return new Set([...link.help.values()].filter(waits).map((state) => state.robot));
+}
+
 function paintTile(state) {
   const tile = tiles.get(state.robot);
   // A robot that was registered after this page was made: the server renders its tile.
@@ -26,7 +32,7 @@ function paintTile(state) {
   // One that had never been connected then: by its first heartbeat the server knows its cameras.
   if (state.heartbeat && !("known" in tile.dataset)) return location.reload();
   paint(tile, facts(state, { you: link.operator, nowMs: link.now(), online: link.online }));
-  tile.hidden = !shows(state, tile.dataset.site, view);
+  tile.hidden = !shows(state, tile.dataset.site, view, asking());
 }
 
 function paintAll() {
@@ -40,7 +46,7 @@ function paintAll() {
 
 /** Put the tiles in order, in the document too: keyboard and screen reader follow it. */
 function order() {
-  const wanted = ranked([...link.robots.values()], view.sort).map((robot) => tiles.get(robot)).filter(Boolean);
+  const wanted = ranked([...link.robots.values()], view.sort, asking()).map((robot) => tiles.get(robot)).filter(Boolean);
   if (wanted.every((tile, i) => tile === wall.children[i])) return;
   const focused = document.activeElement;
   wall.prepend(...wanted);
@@ -118,6 +124,7 @@ document.body.addEventListener("sop:snapshot", () => {
 });
 document.body.addEventListener("fleet:changed", paintAll);
 document.body.addEventListener("sop:link", paintAll);
+document.body.addEventListener("sop:help", paintAll);
 document.body.addEventListener("sop:refused", (event) => showRefusal(event.detail.reason));
 document.body.addEventListener("sop:answer", ({ detail: { robot, answer } }) => {
   if (!answer.accepted) showRefusal(`${robot}: ${answer.reason || "refused"}`);

@@ -4,7 +4,7 @@ import { streak } from "./outcomes.js";
 
 /** The view that hides nothing. */
 export const EVERYTHING = { state: "all", task: "", site: "", policy: "", sort: "urgency" };
-const STATES = ["all", "human", "scripted", "holding", "stopped", "offline"];
+const STATES = ["all", "help", "human", "scripted", "holding", "stopped", "offline"];
 const POLICIES = {
   current: (state) => behind(state) === 0 && !state.heartbeat.evaluation,
   behind: (state) => behind(state) > 0,
@@ -41,19 +41,27 @@ export function queryOf(view) {
   return String(new URLSearchParams(Object.entries(view).filter(([key, value]) => value !== EVERYTHING[key])));
 }
 
-/** @param {object} state a RobotState @param {string} site @param {typeof EVERYTHING} view @returns {boolean} */
-export function shows(state, site, view) {
+/**
+ * @param {object} state a RobotState @param {string} site @param {typeof EVERYTHING} view
+ * @param {Set<string>} asking robots that wait for help
+ * @returns {boolean}
+ */
+export function shows(state, site, view, asking = new Set()) {
   return (
-    matches(state, view.state) &&
+    (view.state === "help" ? asking.has(state.robot) : matches(state, view.state)) &&
     (!view.task || state.heartbeat?.task === view.task) &&
     (!view.site || site === view.site) &&
     (!view.policy || POLICIES[view.policy](state))
   );
 }
 
-/** @param {object[]} states @param {string} sort @returns {string[]} names in the order of their tiles */
-export function ranked(states, sort) {
-  const key = new Map(states.map((state) => [state, SORTS[sort](state)]));
+/**
+ * @param {object[]} states @param {string} sort @param {Set<string>} asking robots that wait for help
+ * @returns {string[]} names in the order of their tiles
+ */
+export function ranked(states, sort, asking = new Set()) {
+  const first = (state) => sort === "urgency" && asking.has(state.robot);
+  const key = new Map(states.map((state) => [state, first(state) ? -1 : SORTS[sort](state)]));
   const compare = (a, b) =>
     key.get(a) < key.get(b) ? -1 : key.get(a) > key.get(b) ? 1 : a.robot.localeCompare(b.robot, undefined, { numeric: true });
   return states.toSorted(compare).map((state) => state.robot);

@@ -49,7 +49,7 @@ def test_tiles_stand_in_the_order_that_was_asked_for(desk: Desk) -> None:
     expect(names).to_have_text(["robot-1", "robot-2"])
     page.keyboard.press("Tab")
     page.locator("h1").click()
-    page.keyboard.press("4")
+    page.keyboard.press("5")
     expect(page.get_by_role("article")).to_have_count(1)
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_contain_text("stop the whole fleet")

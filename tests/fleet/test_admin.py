@@ -7,7 +7,16 @@ from fleet.models import Robot, TakeoverLease
 from fleet.services import events, takeover
 from tests.factories import Cast, make_fleet_settings, make_robot, make_task
 
-MODELS = ["task", "fleetsettings", "robot", "operator", "takeoverlease", "policyreport"]
+MODELS = [
+    "task",
+    "fleetsettings",
+    "robot",
+    "operator",
+    "takeoverlease",
+    "policyreport",
+    "helprequest",
+    "savedview",
+]
 
 
 @pytest.fixture

@@ -10,7 +10,18 @@ import pytest
 
 CSS = Path(__file__).resolve().parents[2] / "static" / "css"
 AA = 4.5
-TEXTS = ("text", "muted", "faint", "accent", "autonomous", "human", "holding", "stopped", "offline")
+TEXTS = (
+    "text",
+    "muted",
+    "faint",
+    "accent",
+    "autonomous",
+    "human",
+    "holding",
+    "stopped",
+    "help",
+    "offline",
+)
 SURFACES = ("bg", "surface", "raised", "sunken")
 TOKENS = {
     name: themes

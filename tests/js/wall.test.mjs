@@ -45,6 +45,15 @@ test("what waits for a person comes first, and equals stand by number", () => {
   assert.deepEqual(ranked(states, "name"), ["arm-2", "arm-3", "arm-4", "arm-10"]);
 });
 
+test("robots that ask for help are first of all, and can be seen alone", () => {
+  const states = [robot("arm-1"), robot("arm-2"), robot("arm-3", { mode: "stopped" })];
+  const asking = new Set(["arm-2"]);
+  assert.deepEqual(ranked(states, "urgency", asking), ["arm-2", "arm-3", "arm-1"]);
+  assert.deepEqual(ranked(states, "name", asking), ["arm-1", "arm-2", "arm-3"]);
+  const shown = states.filter((state) => shows(state, "", { ...EVERYTHING, state: "help" }, asking));
+  assert.deepEqual(shown.map((state) => state.robot), ["arm-2"]);
+});
+
 test("the worst comes first when the wall is sorted by a figure", () => {
   const fine = robot("fine", { recent: "ssss", rtt_ms: 5 });
   const poor = robot("poor", { recent: "sssf", rtt_ms: 300, policy: { number: 2 } });
