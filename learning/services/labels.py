@@ -32,4 +32,12 @@ def add_label(*, episode_uid: UUID, operator: Operator, outcome: str, note: str 
             note,
         ):
             return last
-        return episode.labels.create(operator=operator, outcome=outcome, note=note)
+        label = episode.labels.create(operator=operator, outcome=outcome, note=note)
+        settle_judgement(episode)
+        return label
+
+
+def settle_judgement(episode: Episode) -> None:
+    """Make the kept judgement of an episode what its labels say; call it with the row locked."""
+    last = episode.labels.order_by("-id").values_list("outcome", flat=True).first()
+    Episode.objects.filter(pk=episode.pk).update(judged_outcome=last or "")

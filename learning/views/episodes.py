@@ -9,7 +9,6 @@ from fleet.models import Operator, Robot, Task
 from fleet.views.pages import operator_page
 from learning.models import Episode
 from learning.models.episodes import Outcome, Purpose
-from learning.selectors.episodes import with_outcome
 
 EPISODES_A_PAGE = 50
 FILTERS = ("task", "robot", "purpose", "outcome", "corrected")
@@ -20,9 +19,7 @@ FILTERS = ("task", "robot", "purpose", "outcome", "corrected")
 def episodes(request: HttpRequest, operator: Operator) -> HttpResponse:
     """Episodes, newest first, filtered by task, robot, purpose and outcome."""
     chosen = {key: request.GET.get(key, "") for key in FILTERS}
-    rows = with_outcome(Episode.objects.select_related("robot", "task")).prefetch_related(
-        "interventions"
-    )
+    rows = Episode.objects.select_related("robot", "task").prefetch_related("interventions")
     if chosen["task"]:
         rows = rows.filter(task__name=chosen["task"])
     if chosen["robot"]:

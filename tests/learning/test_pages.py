@@ -6,8 +6,9 @@ from django.test import Client
 from django.utils import timezone
 
 from fleet.models import Operator, Robot, Task
-from learning.models import Episode, Intervention, Label, Learner, PolicyVersion, Round
+from learning.models import Episode, Intervention, Learner, PolicyVersion, Round
 from learning.models.episodes import Purpose
+from learning.services.labels import add_label
 from tests.factories import Cast, make_robot, make_task
 
 
@@ -192,7 +193,7 @@ def test_episodes_show_who_corrected_and_the_outcome_in_force(cast: Cast) -> Non
     text = page(cast.viewer, "/episodes/")
     assert "script-01 <small>(scripted)</small>" in text
     assert "chip good" in text
-    Label.objects.create(episode=episode, outcome="failure", operator=cast.labeller)
+    add_label(episode_uid=episode.uid, operator=cast.labeller, outcome="failure")
     assert "chip bad" in page(cast.viewer, "/episodes/")
 
 
