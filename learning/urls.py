@@ -2,11 +2,17 @@
 
 from django.urls import path
 
-from learning.views import episodes, evaluations, experiments, learner, values
+from learning.views import episode, episodes, evaluations, experiments, learner, values, versions
 
 app_name = "learning"
 urlpatterns = [
     path("episodes/", episodes.episodes, name="episodes"),
+    path("episodes/_found/", episodes.found, name="found"),
+    path("episodes/export.csv", episodes.export, name="episodes_export"),
+    path("episodes/<uuid:uid>/", episode.episode, name="episode"),
+    path("episodes/<uuid:uid>/steps.json", episode.steps, name="episode_steps"),
+    path("episodes/<uuid:uid>/curves.json", episode.curves, name="episode_curves"),
+    path("policies/<int:number>/", versions.version, name="version"),
     path("evaluations/", evaluations.evaluations, name="evaluations"),
     path("evaluations/<uuid:uid>/", evaluations.evaluation, name="evaluation"),
     path("evaluations/<uuid:uid>/_progress/", evaluations.fragment, name="evaluation_progress"),

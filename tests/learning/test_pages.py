@@ -195,38 +195,3 @@ def test_episodes_show_who_corrected_and_the_outcome_in_force(cast: Cast) -> Non
     assert "chip good" in text
     add_label(episode_uid=episode.uid, operator=cast.labeller, outcome="failure")
     assert "chip bad" in page(cast.viewer, "/episodes/")
-
-
-@pytest.mark.parametrize(
-    ("query", "shown"),
-    [
-        ("", {1, 2, 3}),
-        ("?task=stack", {1, 2}),
-        ("?robot=arm-2", {3}),
-        ("?purpose=eval", {2}),
-        ("?outcome=timeout", {3}),
-        ("?corrected=1", {1}),
-        ("?task=stack&purpose=train", {1}),
-        ("?page=banana", {1, 2, 3}),
-    ],
-)
-def test_episodes_are_filtered(cast: Cast, query: str, shown: set[int]) -> None:
-    stack, push = make_task("stack"), make_task("push")
-    one, two = make_robot("arm-1"), make_robot("arm-2")
-    made = {
-        1: make_episode(1, one, stack, human_steps=5),
-        2: make_episode(2, one, stack, purpose=Purpose.EVAL),
-        3: make_episode(3, two, push, outcome="timeout"),
-    }
-    text = page(cast.viewer, f"/episodes/{query}")
-    assert {seq for seq, episode in made.items() if str(episode.uid)[:8] in text} == shown
-
-
-def test_many_episodes_come_in_pages_that_keep_the_filter(cast: Cast) -> None:
-    robot, task = make_robot("arm-1"), make_task("stack")
-    for seq in range(1, 53):
-        make_episode(seq, robot, task)
-    first = page(cast.viewer, "/episodes/?task=stack")
-    assert "52 in all" in first
-    assert "?task=stack&amp;page=2" in first
-    assert "page 2 of 2" in page(cast.viewer, "/episodes/?task=stack&page=2")
