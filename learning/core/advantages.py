@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float, Int8
 from msgspec import Meta
 
 from fleet.protocol.control import ControlLabel
-from learning.core.records import EpisodeRecord
-from learning.core.types import Indicator, typechecked
+from learning.core.checked import typechecked
+from learning.core.records import EpisodeRecord, Indicator
 
 # N of the n-step advantage, in steps.
 HORIZON = 50

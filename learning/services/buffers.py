@@ -103,7 +103,7 @@ class Indexer:
         record = record_of(episode, self._config)
         if self._annotator is None:
             return record
-        from learning.core.annotate import with_annotation
+        from learning.core.sidecar import with_annotation
 
         return with_annotation(record, self._annotator.annotation(episode, record))
 

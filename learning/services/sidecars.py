@@ -25,9 +25,9 @@ from learning.services.buffers import PAGE, open_stored, record_of
 from learning.services.values import Cancelled, ValueClaim
 
 if TYPE_CHECKING:
-    from learning.core.annotate import Annotation
     from learning.core.policies.base import PolicyConfig
     from learning.core.records import EpisodeRecord
+    from learning.core.sidecar import Annotation
     from learning.core.value import ValueFunction
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Annotator:
         Raises:
             BlobMissing, StoreUnavailable: As the store raises them.
         """
-        from learning.core.annotate import annotate, decode_annotation
+        from learning.core.sidecar import annotate, decode_annotation
 
         own = Sidecar.objects.filter(episode=episode, value_id=self.threshold.value_id)
         fitting = own.filter(threshold=self.threshold, outcome=record.outcome).first()
@@ -88,7 +88,7 @@ def keep_sidecar(
     episode: Episode, value_id: int, threshold: ThresholdVersion | None, annotation: Annotation
 ) -> Sidecar:
     """Store an annotation, then its row; called twice, the first row stays."""
-    from learning.core.annotate import encode_annotation
+    from learning.core.sidecar import encode_annotation
     from learning.core.types import Indicator
 
     sha256 = blobs.store().put(encode_annotation(annotation))
@@ -124,7 +124,7 @@ def derive_threshold(threshold: ThresholdVersion) -> None:
         Unprocessable: Its shares are none.
         StoreUnavailable: Try again.
     """
-    from learning.core.annotate import annotate, epsilons_of
+    from learning.core.sidecar import annotate, epsilons_of
 
     shares = _shares(threshold.shares)
     horizon = horizon_of(threshold.value)
@@ -151,7 +151,7 @@ def derive_threshold(threshold: ThresholdVersion) -> None:
 
 def _valued(value: ValueVersion, policy: PolicyConfig):
     """Yield each episode with values of this function: row, record in force, values."""
-    from learning.core.annotate import decode_annotation
+    from learning.core.sidecar import decode_annotation
 
     known = {}
     for row in Sidecar.objects.filter(value=value).order_by("id"):
@@ -198,7 +198,7 @@ def _run(claim: ValueClaim, stopping: Callable[[], bool]) -> None:
     import torch
 
     from learning.core.advantages import FINE_TUNING, PRETRAINING
-    from learning.core.annotate import annotate, epsilons_of
+    from learning.core.sidecar import annotate, epsilons_of
     from learning.core.value import save_value
     from learning.core.value_training import fit_value
 
