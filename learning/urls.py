@@ -2,11 +2,14 @@
 
 from django.urls import path
 
-from learning.views import episodes, evaluations, experiments, learner, values
+from learning.views import episodes, evaluations, experiments, learner, replay, values
 
 app_name = "learning"
 urlpatterns = [
     path("episodes/", episodes.episodes, name="episodes"),
+    path("episodes/<uuid:uid>/replay.json", replay.replay, name="replay"),
+    path("episodes/<uuid:uid>/frames/<str:camera>/<int:step>.jpg", replay.frame, name="frame"),
+    path("episodes/<uuid:uid>/frames/<str:camera>/<int:index>.pack", replay.pack, name="frames"),
     path("evaluations/", evaluations.evaluations, name="evaluations"),
     path("evaluations/<uuid:uid>/", evaluations.evaluation, name="evaluation"),
     path("evaluations/<uuid:uid>/_progress/", evaluations.fragment, name="evaluation_progress"),
