@@ -18,10 +18,10 @@ from safetensors.numpy import save as save_arrays
 from learning.core.advantages import (
     HORIZON,
     Shares,
-    failed,
     forced_positive,
     indicators,
     n_step_advantages,
+    penalty_share,
     returns,
     rewards,
     thresholds,
@@ -85,7 +85,7 @@ def annotate(
         threshold_number: Written into the origin.
     """
     epsilon = epsilons.get(record.task)
-    failure = failed(record.outcome)
+    failure = penalty_share(record.outcome)
     steps = len(record)
     unknown = np.full(steps, np.nan, np.float32)
     returned, advantage = unknown, unknown
@@ -156,7 +156,7 @@ def epsilons_of(
     advantages: dict[str, list[np.ndarray]] = {}
     forced: dict[str, list[np.ndarray]] = {}
     for record, annotation in annotated:
-        if failed(record.outcome) is not None:
+        if penalty_share(record.outcome) is not None:
             advantages.setdefault(record.task, []).append(annotation.advantage)
             forced.setdefault(record.task, []).append(forced_positive(record))
     return thresholds(advantages, forced, shares)

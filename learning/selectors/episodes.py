@@ -31,9 +31,14 @@ def upload_cursor(uid: UUID, robot: Robot) -> UploadCursor:
     return UploadCursor(episode.state, tuple(indexes))
 
 
+def standing_labels() -> QuerySet[Label]:
+    """Return labels that say something: neither a withdrawal nor withdrawn."""
+    return Label.objects.filter(withdraws__isnull=True, withdrawal__isnull=True)
+
+
 def with_outcome(episodes: QuerySet[Episode]) -> QuerySet[Episode]:
-    """Annotate `outcome_in_force`: the last label's outcome, else what the robot said."""
-    last = Label.objects.filter(episode=OuterRef("pk")).order_by("-id").values("outcome")[:1]
+    """Annotate `outcome_in_force`: the last standing label's outcome, else what the robot said."""
+    last = standing_labels().filter(episode=OuterRef("pk")).order_by("-id").values("outcome")[:1]
     return episodes.annotate(
         outcome_in_force=Coalesce(Subquery(last), NullIf("outcome", Value("")))
     )

@@ -245,7 +245,8 @@ def _derived_series(derived: Derived | None, steps: int) -> dict[str, Any]:
 
 
 def _judgements(episode: Episode) -> dict[str, Any]:
-    labels = episode.labels.select_related("operator__user").order_by("id")
+    own = episode.labels.filter(withdraws__isnull=True)
+    labels = own.select_related("operator__user", "withdrawal").order_by("id")
     return {
         "outcome": episode.outcome_in_force,
         "robot_outcome": episode.outcome,
@@ -253,6 +254,10 @@ def _judgements(episode: Episode) -> dict[str, Any]:
         "labels": [
             {
                 "outcome": label.outcome,
+                "failure_step": label.failure_step,
+                "reason": label.get_reason_display(),
+                "source": label.source,
+                "stands": not hasattr(label, "withdrawal"),
                 "operator": label.operator.name,
                 "operator_kind": label.operator.kind,
                 "note": label.note,

@@ -160,8 +160,10 @@ def open_stored(sha256: str) -> Part:
     return open_part(str(blobs.store().local_path(sha256)))
 
 
-def record_of(episode: Episode, config: PolicyConfig) -> EpisodeRecord:
+def record_of(episode: Episode, config: PolicyConfig | None) -> EpisodeRecord:
     """Return what the index needs to know of a closed episode, with the outcome in force.
+
+    Without `config` it is not compared with what a policy sees.
 
     Raises:
         NotTrainable: Recorded by another embodiment than `config` is for.
@@ -174,7 +176,9 @@ def record_of(episode: Episode, config: PolicyConfig) -> EpisodeRecord:
     header = parts[0].header
     cameras = {camera.name for camera in header.spec.cameras}
     sizes = (len(header.spec.state_names), len(header.spec.action_names))
-    if sizes != (config.state_dim, config.action_dim) or not cameras.issuperset(config.cameras):
+    if config is not None and (
+        sizes != (config.state_dim, config.action_dim) or not cameras.issuperset(config.cameras)
+    ):
         raise NotTrainable(f"it has {sizes} states and actions and cameras {sorted(cameras)}")
     manifest = EpisodeManifest(
         header=header,

@@ -20,6 +20,7 @@ from learning.exceptions import BlobMissing, LearningError, LeaseLost, NotFound,
 from learning.models import Episode, Learner, Sidecar, ThresholdVersion, ValueVersion
 from learning.selectors.episodes import last_closed_seq, trainable_after
 from learning.selectors.learners import published
+from learning.selectors.values import threshold_in_force
 from learning.services import values
 from learning.services.buffers import PAGE, open_stored, record_of
 from learning.services.values import Cancelled, ValueClaim
@@ -38,8 +39,8 @@ REPORT_S = 1.0
 class Annotator:
     """Gives episodes their annotation under one threshold; loads the network only when needed."""
 
-    def __init__(self, threshold: ThresholdVersion, policy: PolicyConfig) -> None:
-        """Annotate under `threshold`, for a policy of `policy`."""
+    def __init__(self, threshold: ThresholdVersion, policy: PolicyConfig | None) -> None:
+        """Annotate under `threshold`, for a policy of `policy`; None: no network is ever run."""
         self.threshold = threshold
         self._policy = policy
         self._network: ValueFunction | None = None
@@ -79,9 +80,37 @@ class Annotator:
         from learning.core.annotate import values_of
         from learning.core.value import load_value
 
+        if self._policy is None:
+            raise NotFound(f"episode {record.uid} has no values yet")
         if self._network is None:
             self._network = load_value(blobs.store().get(self.threshold.value.sha256))
         return values_of(self._network, record, open_stored, action_dim=self._policy.action_dim)
+
+
+def derive_judged(episode_id: int) -> int:
+    """Derive the sidecars of one episode anew for the outcome in force; return how many there are.
+
+    For every learner's threshold in force, from the values there are: without torch, in a moment.
+    An episode that was never valued gets its sidecar when a buffer first asks for it. Safe to
+    repeat.
+
+    Raises:
+        BlobMissing, StoreUnavailable: As the store raises them.
+    """
+    episode = trainable_after(0).filter(pk=episode_id).first()
+    if episode is None:
+        return 0
+    record = _record(episode, None)
+    if record is None:
+        return 0
+    found = 0
+    for learner in Learner.objects.filter(values_set__sidecars__episode=episode).distinct():
+        threshold = threshold_in_force(learner)
+        if threshold is None or not threshold.value.sidecars.filter(episode=episode).exists():
+            continue
+        Annotator(threshold, None).annotation(episode, record)
+        found += 1
+    return found
 
 
 def keep_sidecar(
@@ -100,6 +129,7 @@ def keep_sidecar(
         defaults={
             "sha256": sha256,
             "steps": len(annotation.value),
+            "end_value": float(annotation.value[-1]) if len(annotation.value) else None,
             "positive_steps": int((annotation.indicator == Indicator.POSITIVE).sum()),
         },
     )
@@ -267,7 +297,7 @@ def _closed(
             return found
 
 
-def _record(episode: Episode, policy: PolicyConfig) -> EpisodeRecord | None:
+def _record(episode: Episode, policy: PolicyConfig | None) -> EpisodeRecord | None:
     from learning.core.records import NotTrainable
 
     try:
