@@ -11,8 +11,9 @@ from django.utils import timezone
 from fleet.models import Robot, Task
 from learning.exceptions import NotFound, Unprocessable
 from learning.models import PolicyVersion
-from learning.models.episodes import Outcome, Purpose
+from learning.models.episodes import Purpose
 from learning.models.evaluations import MAX_TRIALS_PER_TASK
+from learning.models.labels import Judgement
 from learning.selectors import search
 from learning.selectors.evaluations import version_named
 
@@ -121,7 +122,7 @@ class SearchForm(forms.Form):
     purpose = _one_of("Purpose", Purpose.choices)
     outcome = _one_of(
         "Outcome",
-        [*Outcome.choices, (search.CUT_SHORT, "Cut short"), (search.OPEN, "Still uploading")],
+        [*Judgement.choices, (search.CUT_SHORT, "Cut short"), (search.OPEN, "Still uploading")],
     )
     corrected = _one_of("Corrected", [("1", "by an operator"), ("0", "not at all")])
     labelled = _one_of("Labelled", [("1", "by a person"), ("0", "not yet")])

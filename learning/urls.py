@@ -2,7 +2,16 @@
 
 from django.urls import path
 
-from learning.views import episode, episodes, evaluations, experiments, learner, values, versions
+from learning.views import (
+    episode,
+    episodes,
+    evaluations,
+    experiments,
+    learner,
+    replay,
+    values,
+    versions,
+)
 
 app_name = "learning"
 urlpatterns = [
@@ -13,6 +22,9 @@ urlpatterns = [
     path("episodes/<uuid:uid>/steps.json", episode.steps, name="episode_steps"),
     path("episodes/<uuid:uid>/curves.json", episode.curves, name="episode_curves"),
     path("policies/<int:number>/", versions.version, name="version"),
+    path("episodes/<uuid:uid>/replay.json", replay.replay, name="replay"),
+    path("episodes/<uuid:uid>/frames/<str:camera>/<int:step>.jpg", replay.frame, name="frame"),
+    path("episodes/<uuid:uid>/frames/<str:camera>/<int:index>.pack", replay.pack, name="frames"),
     path("evaluations/", evaluations.evaluations, name="evaluations"),
     path("evaluations/<uuid:uid>/", evaluations.evaluation, name="evaluation"),
     path("evaluations/<uuid:uid>/_progress/", evaluations.fragment, name="evaluation_progress"),

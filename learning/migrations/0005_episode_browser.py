@@ -9,8 +9,9 @@ def keep_judgements(apps, schema_editor):
     """Write what people last said of each episode into the episode."""
     Episode = apps.get_model("learning", "Episode")
     Label = apps.get_model("learning", "Label")
-    last = Label.objects.filter(episode=OuterRef("pk")).order_by("-id").values("outcome")[:1]
-    judged = Label.objects.values("episode_id")
+    standing = Label.objects.filter(withdraws__isnull=True, withdrawal__isnull=True)
+    last = standing.filter(episode=OuterRef("pk")).order_by("-id").values("outcome")[:1]
+    judged = standing.values("episode_id")
     Episode.objects.filter(pk__in=judged).update(judged_outcome=Subquery(last))
 
 
@@ -48,7 +49,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('fleet', '0003_trial_orders'),
-        ('learning', '0003_evaluations'),
+        ('learning', '0004_labels_of_the_desk'),
     ]
 
     operations = [

@@ -31,15 +31,15 @@ def upload_cursor(uid: UUID, robot: Robot) -> UploadCursor:
     return UploadCursor(episode.state, tuple(indexes))
 
 
-def last_judgement(episode: OuterRef) -> Subquery:
-    """Return what people last said of an episode, empty where nobody spoke."""
-    last = Label.objects.filter(episode=episode).order_by("-id").values("outcome")[:1]
-    return Coalesce(Subquery(last), Value(""))
+def standing_labels() -> QuerySet[Label]:
+    """Return labels that say something: neither a withdrawal nor withdrawn."""
+    return Label.objects.filter(withdraws__isnull=True, withdrawal__isnull=True)
 
 
 def misjudged() -> QuerySet[Episode]:
-    """Return episodes whose kept judgement is not their last label's; there must be none."""
-    counted = Episode.objects.annotate(recount=last_judgement(OuterRef("pk")))
+    """Return episodes whose kept judgement is not their last standing label's; must be none."""
+    last = standing_labels().filter(episode=OuterRef("pk")).order_by("-id").values("outcome")[:1]
+    counted = Episode.objects.annotate(recount=Coalesce(Subquery(last), Value("")))
     return counted.exclude(judged_outcome=F("recount"))
 
 

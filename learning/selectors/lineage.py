@@ -50,7 +50,7 @@ class Deeds:
 
 def episode_of(uid: UUID) -> Episode:
     """Return an episode with all that its page shows. Raises NotFound."""
-    labels = Label.objects.select_related("operator__user").order_by("-id")
+    labels = Label.objects.select_related("operator__user", "withdrawal").order_by("-id")
     found = (
         Episode.objects.select_related("robot", "task")
         .prefetch_related("interventions", "parts", Prefetch("labels", labels))

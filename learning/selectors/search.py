@@ -236,8 +236,8 @@ def _among(ids: QuerySet) -> Q:
     # PostgreSQL believes that what a version learned from lies evenly in time, walks the list from
     # its newest episode and asks of each: of 92,561 for an old version. An array it starts from.
     sql, params = ids.query.sql_with_params()
-    table = connection.ops.quote_name(Episode._meta.db_table)
-    return Q(RawSQL(f"{table}.id = ANY(ARRAY({sql}))", params, output_field=BooleanField()))
+    condition = f"learning_episode.id = ANY(ARRAY({sql}))"
+    return Q(RawSQL(condition, params, output_field=BooleanField()))
 
 
 def _made_by(version: PolicyVersion) -> Q:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from fleet.protocol.control import ControlLabel
-from fleet.protocol.episode import CONTROLLERS, BadEpisode, Part, open_part
-from learning import blobs
-from learning.exceptions import BlobMissing, Unprocessable
+from fleet.protocol.episode import CONTROLLERS, Part
 from learning.models import Episode
+from learning.selectors.replay import part_of
 
 # Steps in one answer; a page asks for the block around the step it shows.
 BLOCK = 200
@@ -38,8 +37,7 @@ def block(episode: Episode, first: int) -> dict[str, Any]:
     `before_takeover`.
 
     Raises:
-        Unprocessable: A part cannot be read.
-        StoreUnavailable: Ask again later.
+        BlobMissing, StoreUnavailable, Unprocessable: As `part_of` raises them.
     """
     rows: list[dict[str, Any]] = []
     names = None
@@ -93,10 +91,7 @@ def curves(episode: Episode) -> dict[str, Any]:
 def _parts(episode: Episode, first: int, end: int) -> Iterator[Part]:
     for row in sorted(episode.parts.all(), key=lambda row: row.index):
         if row.first_step < end and row.first_step + row.steps > first:
-            try:
-                yield open_part(str(blobs.store().local_path(row.sha256)))
-            except (BadEpisode, BlobMissing):
-                raise Unprocessable(f"part {row.index} of {episode.uid} cannot be read") from None
+            yield part_of(row.sha256)
 
 
 def _rows(part: Part, start: int, stop: int, began_ns: int) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ class Indexer:
         record = record_of(episode, self._config)
         if self._annotator is None:
             return record
-        from learning.core.annotate import with_annotation
+        from learning.core.sidecar import with_annotation
 
         return with_annotation(record, self._annotator.annotation(episode, record))
 
@@ -166,8 +166,10 @@ def open_stored(sha256: str) -> Part:
     return open_part(str(blobs.store().local_path(sha256)))
 
 
-def record_of(episode: Episode, config: PolicyConfig) -> EpisodeRecord:
+def record_of(episode: Episode, config: PolicyConfig | None) -> EpisodeRecord:
     """Return what the index needs to know of a closed episode, with the outcome in force.
+
+    Without `config` it is not compared with what a policy sees.
 
     Raises:
         NotTrainable: Recorded by another embodiment than `config` is for.
@@ -180,7 +182,9 @@ def record_of(episode: Episode, config: PolicyConfig) -> EpisodeRecord:
     header = parts[0].header
     cameras = {camera.name for camera in header.spec.cameras}
     sizes = (len(header.spec.state_names), len(header.spec.action_names))
-    if sizes != (config.state_dim, config.action_dim) or not cameras.issuperset(config.cameras):
+    if config is not None and (
+        sizes != (config.state_dim, config.action_dim) or not cameras.issuperset(config.cameras)
+    ):
         raise NotTrainable(f"it has {sizes} states and actions and cameras {sorted(cameras)}")
     manifest = EpisodeManifest(
         header=header,

@@ -9,10 +9,11 @@ from django.views.decorators.http import require_GET
 
 from fleet.models import Operator
 from fleet.views.pages import operator_page
-from learning.exceptions import LearningError, NotFound
+from learning.exceptions import NotFound, Unprocessable
 from learning.models import Episode
 from learning.selectors import steps as recorded
 from learning.selectors.lineage import episode_of, makers, taught
+from learning.views.replay import said_as_json
 
 
 def _found(uid: UUID) -> Episode:
@@ -27,10 +28,12 @@ def _found(uid: UUID) -> Episode:
 def episode(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
     """Everything that is known of one episode."""
     found = _found(uid)
+    standing = [one for one in found.labels.all() if one.outcome and not one.withdrawn]
     context: dict[str, Any] = {
         "section": "episodes",
         "operator": operator,
         "episode": found,
+        "in_force": standing[0] if standing else None,
         "makers": makers(found),
         "taught": taught(found),
         "stored_bytes": sum(part.size_bytes for part in found.parts.all()),
@@ -40,24 +43,18 @@ def episode(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse
 
 @require_GET
 @operator_page()
+@said_as_json
 def steps(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
     """A block of steps as JSON; `first` is the index of its first step."""
     text = request.GET.get("first", "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        reason = f"first is the index of a step, not “{text[:40]}”"
-        return JsonResponse({"code": "refused", "reason": reason}, status=400)
-    return _answer(recorded.block, _found(uid), int(text))
+        raise Unprocessable(f"first is the index of a step, not “{text[:40]}”")
+    return JsonResponse(recorded.block(_found(uid), int(text)))
 
 
 @require_GET
 @operator_page()
+@said_as_json
 def curves(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
     """The episode's curves as JSON."""
-    return _answer(recorded.curves, _found(uid))
-
-
-def _answer(read: Any, *arguments: Any) -> JsonResponse:
-    try:
-        return JsonResponse(read(*arguments))
-    except LearningError as error:
-        return JsonResponse({"code": error.code, "reason": str(error)}, status=error.status)
+    return JsonResponse(recorded.curves(_found(uid)))

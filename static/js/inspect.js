@@ -60,12 +60,23 @@ class Inspector {
       const box = event.currentTarget.getBoundingClientRect();
       this.choose(Math.round(((event.clientX - box.left) / box.width) * (this.total - 1)));
     });
+    this.follow(document.querySelector("[data-replay]"));
     this.loadCurves();
     this.show(0);
   }
 
+  /** Go where the page's player goes, and send it where somebody goes here. */
+  follow(player) {
+    this.player = player;
+    if (!player) return;
+    this.find("stepper").hidden = true;
+    new MutationObserver(() => this.show(Number(player.dataset.step))).observe(player, {
+      attributeFilter: ["data-step"],
+    });
+  }
+
   key(event) {
-    if (!event.shiftKey || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (this.player || !event.shiftKey || event.ctrlKey || event.metaKey || event.altKey) return;
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!move || event.target.closest("input:not([type=range]), select, textarea")) return;
     event.preventDefault();
@@ -75,7 +86,10 @@ class Inspector {
   /** Go to a step because a person chose it here. */
   choose(step) {
     this.show(step);
-    this.root.dispatchEvent(new CustomEvent("inspect:step", { bubbles: true, detail: { step: this.step } }));
+    const scrub = this.player?.querySelector("[data-replay-scrub]");
+    if (!scrub) return;
+    scrub.value = String(this.step);
+    scrub.dispatchEvent(new Event("input"));
   }
 
   /** Show a step. @param {number} step */

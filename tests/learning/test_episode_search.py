@@ -15,7 +15,7 @@ from learning.models import Episode, EpisodeUse, Intervention, Learner
 from learning.models.episodes import Purpose
 from learning.selectors import search
 from learning.selectors.episodes import misjudged
-from learning.services.labels import add_label
+from learning.services.labels import add_label, label_many, withdraw_label
 from tests.factories import make_robot, make_task
 from tests.learning.fleets import make_version
 from tests.learning.test_pages import make_episode, page, signed_in
@@ -326,10 +326,17 @@ def test_the_kept_judgement_is_what_a_recount_of_the_labels_says(cast, robot, ta
     people: list[Operator] = [cast.labeller, cast.lead]
     for i, outcome in enumerate(("failure", "timeout", "success", "failure", "failure", "abort")):
         add_label(episode_uid=rows[i % 4].uid, operator=people[i % 2], outcome=outcome)
+    taken_back = add_label(
+        episode_uid=rows[0].uid, operator=cast.lead, outcome="partial", uid=uuid.uuid4()
+    )
+    withdraw_label(label_uid=taken_back.uid, operator=cast.lead)
+    only = add_label(episode_uid=rows[4].uid, operator=cast.lead, outcome="abort", uid=uuid.uuid4())
+    withdraw_label(label_uid=only.uid, operator=cast.lead)
+    label_many(episode_uids=[rows[3].uid], operator=cast.lead, outcome="partial")
     assert not misjudged().exists()
     in_force = dict(Episode.objects.values_list("pk", "outcome_in_force"))
     assert [in_force[row.pk] for row in rows] == [
-        "failure", "abort", "success", "failure", "success",
+        "failure", "abort", "success", "partial", "success",
     ]  # fmt: skip
     Episode.objects.filter(pk=rows[0].pk).update(judged_outcome="success")
     assert [row.pk for row in misjudged()] == [rows[0].pk]
