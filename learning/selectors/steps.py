@@ -41,11 +41,11 @@ def block(episode: Episode, first: int) -> dict[str, Any]:
     """
     rows: list[dict[str, Any]] = []
     names = None
+    began_ns = next((part.table["t_mono_ns"][0].as_py() for part in _parts(episode, 0, 1)), 0)
     for part in _parts(episode, first, first + BLOCK):
         names = Names(part.header.spec.state_names, part.header.spec.action_names)
-        began = part.header.started_wall_ns
         start = max(0, first - part.first_step)
-        rows += _rows(part, start, start + BLOCK - len(rows), began)
+        rows += _rows(part, start, start + BLOCK - len(rows), began_ns)
     return {
         "first": first,
         "block": BLOCK,
@@ -98,7 +98,7 @@ def _rows(part: Part, start: int, stop: int, began_ns: int) -> list[dict[str, An
     kept = Part(part.header, part.index, part.table.slice(start, stop - start))
     columns: dict[str, list[Any]] = {
         "step": kept.array("step").tolist(),
-        "t_s": ((kept.array("t_wall_ns") - began_ns) / 1e9).round(3).tolist(),
+        "t_s": ((kept.array("t_mono_ns") - began_ns) / 1e9).round(3).tolist(),
         "controller": [CONTROLLERS[i].value for i in kept.array("controller")],
         "control": [ControlLabel(int(i)).name.lower() for i in kept.array("control_mode")],
         "before_takeover": kept.array("before_takeover").tolist(),

@@ -123,12 +123,17 @@ class Inspector {
       const answer = await fetch(address, { headers: { Accept: "application/json" } });
       const body = await answer.json();
       if (!answer.ok) throw new Error(body.reason);
-      this.find("said").textContent = "";
+      this.say("");
       return body;
     } catch (error) {
-      this.find("said").textContent = `The steps could not be read: ${error.message}. Choose a step to try again.`;
+      this.say(`The steps could not be read: ${error.message}. Choose a step to try again.`);
       return null;
     }
+  }
+
+  say(words) {
+    this.find("said").textContent = words;
+    this.find("said").hidden = words === "";
   }
 
   write(row) {
@@ -144,7 +149,7 @@ class Inspector {
       ["Place in its chunk", row.chunk_index < 0 ? "—" : row.chunk_index],
       ["Just before a takeover", row.before_takeover ? "yes: the policy's mistake" : "no"],
     ];
-    this.find("facts").replaceChildren(...facts.flatMap(([name, value]) => [cell("dt", name), cell("dd", value)]));
+    this.find("facts").replaceChildren(...facts.map(([name, value]) => pair(name, value)));
     this.find("actions").replaceChildren(
       ...this.names.action.map((name, i) =>
         line(name, figure(row.action[i]), figure(row.policy_action[i]), figure(row.operator_action[i])),
@@ -176,6 +181,12 @@ class Inspector {
 function cell(tag, text) {
   const element = document.createElement(tag);
   element.textContent = String(text);
+  return element;
+}
+
+function pair(name, value) {
+  const element = document.createElement("div");
+  element.append(cell("dt", name), cell("dd", value));
   return element;
 }
 

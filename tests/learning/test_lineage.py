@@ -163,6 +163,7 @@ def test_steps_are_read_across_parts_without_a_number_that_json_lacks(cast, reco
     assert said["steps"][4]["controller"] == "operator"
     assert len(said["steps"][0]["state"]) == 3
     assert said["steps"][0]["policy_number"] == 1
+    assert [row["t_s"] for row in said["steps"]] == [0.0] * 10
     later = client.get(f"/episodes/{recorded.uid}/steps.json?first=7").json()
     assert [row["step"] for row in later["steps"]] == [7, 8, 9]
     assert client.get(f"/episodes/{recorded.uid}/steps.json?first=999").json()["steps"] == []
