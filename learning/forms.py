@@ -99,11 +99,11 @@ class DayField(forms.DateField):
         return timezone.make_aware(datetime.combine(day, time.min))
 
 
-def _one_of(label: str, choices: list[tuple[str, str]]) -> forms.ChoiceField:
+def _one_of(label: str, choices: list[tuple[str, str]], *, empty: bool = True) -> forms.ChoiceField:
     words = ", ".join(value for value, _ in choices)
     return forms.ChoiceField(
         label=label,
-        choices=[("", "any"), *choices],
+        choices=[("", "any"), *choices] if empty else choices,
         required=False,
         error_messages={"invalid_choice": f"“%(value)s” is none of: {words}."},
     )
@@ -133,7 +133,9 @@ class SearchForm(forms.Form):
     trained = VersionField(label="Trained version", max_length=80, required=False)
     since = DayField(label="From day")
     until = DayField(label="To day")
-    sort = _one_of("Order", [(name, order.words) for name, order in search.ORDERS.items()])
+    sort = _one_of(
+        "Order", [(name, order.words) for name, order in search.ORDERS.items()], empty=False
+    )
     after = forms.CharField(label="Place", max_length=120, required=False)
     before = forms.CharField(label="Place", max_length=120, required=False)
 

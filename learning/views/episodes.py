@@ -18,6 +18,10 @@ from learning.models import Episode
 from learning.selectors.exports import episode_lines
 from learning.selectors.search import find
 
+# Shown when one of them is in use; the others always are.
+_MORE = (
+    "corrected", "labelled", "by", "since", "until", "policy_from", "policy_to", "made", "trained",
+)  # fmt: skip
 # Not filters: what the address says of the list's order and place.
 _PLACE = ("sort", "after", "before")
 
@@ -27,7 +31,7 @@ def _address(form: SearchForm, *, leave_out: tuple[str, ...] = (), **changed: st
     query = QueryDict(mutable=True)
     for name in form.fields:
         value = changed.get(name, form.data.get(name, "").strip())
-        if value and name not in leave_out:
+        if value and name not in leave_out and (name, value) != ("sort", "newest"):
             query[name] = value
     return query.urlencode()
 
@@ -89,6 +93,7 @@ def episodes(request: HttpRequest, operator: Operator) -> HttpResponse:
     context = _found(form) | {
         "section": "episodes",
         "operator": operator,
+        "more": any(form.data.get(name) for name in _MORE),
         "tasks": Task.objects.order_by("name"),
         "robots": Robot.objects.order_by("name").values_list("name", flat=True),
         "names": Operator.objects.order_by("user__username").values_list(
