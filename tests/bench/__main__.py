@@ -25,7 +25,7 @@ from learning.experiments.analysis import quantile
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, System, SystemFailed, running_system
-from tests.bench import chromium, deadman, efficiency, fleet, kills, sampling
+from tests.bench import chromium, deadman, efficiency, fleet, kills, sampling, search
 from tests.bench.report import Measure, last_line, machine, table
 from tests.bench.steal import StealWatch
 
@@ -285,6 +285,9 @@ def measure(
     if wanted("learner_efficiency"):
         say("rounds against a bare loop")
         part(efficiency.measure, var)
+    if wanted("episode_search_p95_ms"):
+        say("searching a hundred thousand episodes")
+        part(search.searched)
     if wanted("sample_vs_lerobot"):
         say("reading frames at random; making LeRobot's environment takes minutes, once")
         part(sampling.measure, var / "demonstrations", ROOT / "var" / "lerobot")
