@@ -2,7 +2,15 @@
 
 from django.urls import path
 
-from learning.views import episodes, evaluations, experiments, learner, replay, values
+from learning.views import (
+    episodes,
+    evaluations,
+    experiments,
+    labelling,
+    learner,
+    replay,
+    values,
+)
 
 app_name = "learning"
 urlpatterns = [
@@ -19,6 +27,14 @@ urlpatterns = [
     path("experiments/", experiments.experiments, name="experiments"),
     path("experiments/<str:name>/", experiments.experiment, name="experiment"),
     path("experiments/<str:name>/<str:file>", experiments.file, name="experiment_file"),
+    path("label/", labelling.desk, name="label"),
+    path("label/queue.json", labelling.waiting, name="label_queue"),
+    path("label/withdraw/", labelling.take_back, name="withdraw_label"),
+    path("label/bulk/", labelling.bulk, name="bulk_label"),
+    path("label/review/", labelling.review, name="label_review"),
+    path("label/<uuid:uid>/", labelling.desk, name="label_episode"),
+    path("label/<uuid:uid>/give/", labelling.give, name="give_label"),
+    path("label/<uuid:uid>/replay.json", labelling.replay, name="label_replay"),
     path("learner/", learner.learner, name="learner"),
     path("learner/_today/", learner.today, name="today"),
     *(
