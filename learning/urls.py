@@ -9,6 +9,7 @@ from learning.views import (
     labelling,
     learner,
     replay,
+    thresholds,
     values,
 )
 
@@ -32,6 +33,9 @@ urlpatterns = [
     path("label/withdraw/", labelling.take_back, name="withdraw_label"),
     path("label/bulk/", labelling.bulk, name="bulk_label"),
     path("label/review/", labelling.review, name="label_review"),
+    path("label/thresholds/", thresholds.page, name="thresholds"),
+    path("label/thresholds/<slug:name>/preview.json", thresholds.preview, name="threshold_preview"),
+    path("label/thresholds/<slug:name>/move/", thresholds.move, name="move_threshold"),
     path("label/<uuid:uid>/", labelling.desk, name="label_episode"),
     path("label/<uuid:uid>/give/", labelling.give, name="give_label"),
     path("label/<uuid:uid>/replay.json", labelling.replay, name="label_replay"),
