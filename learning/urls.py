@@ -31,6 +31,7 @@ urlpatterns = [
     path("label/", labelling.desk, name="label"),
     path("label/queue.json", labelling.waiting, name="label_queue"),
     path("label/withdraw/", labelling.take_back, name="withdraw_label"),
+    path("label/many/", labelling.many, name="label_many"),
     path("label/bulk/", labelling.bulk, name="bulk_label"),
     path("label/review/", labelling.review, name="label_review"),
     path("label/thresholds/", thresholds.page, name="thresholds"),

@@ -15,6 +15,7 @@ Each has a score, the sum of three parts in [0, 1]:
 Equal scores: newest first.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,6 +122,28 @@ def queue(operator: Operator, *, without: Collection[UUID] = (), limit: int = 8)
     ]
     # The sort is stable: equal ones stay newest first.
     return sorted(found, key=lambda one: -one.score)[:limit]
+
+
+def waiting_tasks(operator: Operator) -> list[tuple[str, int]]:
+    """Return the tasks of what waits for `operator`, with how many, by name."""
+    names = waiting_for(operator).values_list("task__name", flat=True)
+    return sorted(Counter(names).items())
+
+
+def last_pictures(operator: Operator, *, task: str, limit: int) -> list[dict[str, Any]]:
+    """Return the newest episodes that wait, each with where to see how it ended.
+
+    `camera` is the first camera of the robot's spec; empty for a robot without any.
+    """
+    found = waiting_for(operator).select_related("robot", "task").order_by("-pk")
+    if task:
+        found = found.filter(task__name=task)
+    rows = []
+    for episode in found[:limit]:
+        cameras = episode.robot.spec.get("cameras") if episode.robot else None
+        camera = cameras[0]["name"] if cameras else ""
+        rows.append({"episode": episode, "camera": camera, "last": episode.steps - 1})
+    return rows
 
 
 def experience_of() -> Experience:

@@ -28,6 +28,8 @@ MAX_BODY_BYTES = 4096
 MAX_QUEUE = 20
 # Episodes a page may name as its own.
 MAX_HELD = 100
+# Episodes to choose from at once.
+MANY_SHOWN = 60
 # Conflicts shown at once.
 CONFLICTS_SHOWN = 50
 # In the order of their keys.
@@ -179,6 +181,22 @@ def bulk(request: HttpRequest, operator: Operator) -> HttpResponse:
         many = "1 episode" if len(labels) == 1 else f"{len(labels)} episodes"
         messages.success(request, f"{many} labelled {outcome}.")
     return redirect(_own_address(request.POST.get("next", "")))
+
+
+@require_GET
+@operator_page(Role.LABELLER)
+def many(request: HttpRequest, operator: Operator) -> HttpResponse:
+    """Last pictures of what waits, to judge alike; of one task if `task` says so."""
+    task = request.GET.get("task", "").replace("\x00", "")
+    context = {
+        "section": "label",
+        "operator": operator,
+        "task": task,
+        "tasks": labelling.waiting_tasks(operator),
+        "episodes": labelling.last_pictures(operator, task=task, limit=MANY_SHOWN),
+        "keys": KEYS,
+    }
+    return render(request, "learning/many.html", context)
 
 
 def _own_address(wanted: str) -> str:

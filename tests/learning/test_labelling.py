@@ -219,6 +219,15 @@ def test_a_selection_is_labelled_at_once_or_not_at_all(cast, episodes):
         assert answer.headers["Location"] == "/label/"
 
 
+def test_many_are_chosen_from_their_last_pictures(cast, robot, episodes):
+    robot.spec = {"cameras": [{"name": "front"}]}
+    robot.save()
+    text = page(cast.labeller, "/label/many/?task=stack")
+    assert f"/episodes/{episodes[0].uid}/frames/front/99.jpg" in text
+    assert text.count('type="checkbox"') == 3
+    assert "Nothing waits to be judged" in page(cast.labeller, "/label/many/?task=nonsense%00")
+
+
 def test_the_queue_stays_quick_with_thousands_waiting(
     cast, robot, task, django_assert_max_num_queries
 ):
