@@ -35,9 +35,13 @@ class Shares(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     positive: Annotated[float, Meta(gt=0, lt=1)] = 0.3
     easy: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     easy_tasks: tuple[str, ...] = ()
+    # What people set for single tasks; it comes before the rest.
+    by_task: dict[str, Annotated[float, Meta(gt=0, lt=1)]] = {}
 
     def of(self, task: str) -> float:
         """Return the share of a task."""
+        if task in self.by_task:
+            return self.by_task[task]
         return self.easy if task in self.easy_tasks else self.positive
 
 

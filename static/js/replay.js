@@ -16,6 +16,8 @@ export class Replay {
     this.recording = null;
     this.head = new Playhead(0, 0.05);
     this.canvases = [];
+    // Called when the step or what is shown changed.
+    this.changed = () => {};
     this.part("scrub").addEventListener("input", (event) => this.seek(Number(event.target.value)));
     for (const button of element.querySelectorAll("[data-replay-do]")) {
       button.addEventListener("click", () => this.act(button.dataset.replayDo));
@@ -177,6 +179,7 @@ export class Replay {
     const play = this.part("play");
     play.setAttribute("aria-pressed", String(head.playing));
     play.firstElementChild.textContent = head.playing ? "Pause" : "Play";
+    this.changed();
   }
 
   paint(canvas, camera, step) {

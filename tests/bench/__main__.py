@@ -25,7 +25,16 @@ from learning.experiments.analysis import quantile
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, System, SystemFailed, running_system
-from tests.bench import chromium, deadman, efficiency, fleet, kills, sampling, search
+from tests.bench import (
+    chromium,
+    deadman,
+    efficiency,
+    fleet,
+    kills,
+    labelling,
+    sampling,
+    search,
+)
 from tests.bench.report import Measure, last_line, machine, table
 from tests.bench.steal import StealWatch
 
@@ -43,10 +52,11 @@ class Extent:
     presses: int = 120
     cuts: int = 120
     kills: int = 100
+    labels: int = 60
 
 
 # To see that everything can be measured, not to measure it.
-QUICK = Extent(watch_s=30.0, presses=10, cuts=12, kills=8)
+QUICK = Extent(watch_s=30.0, presses=10, cuts=12, kills=8, labels=8)
 
 
 def say(text: str) -> None:
@@ -177,6 +187,28 @@ def keys(system: System, extent: Extent) -> list[Measure]:
     ]
 
 
+def labels(system: System, extent: Extent) -> list[Measure]:
+    """Measure how soon the next episode is seen after a label."""
+    say(f"judging {extent.labels} episodes in Chromium")
+    name, password = system.login("labeller")
+    come_first()
+    with StealWatch() as steal:
+        found = labelling.measure(
+            system.url, name=name, password=password, labels=extent.labels, budget_s=180
+        )
+    return [
+        Measure(
+            "label_next_frame_p95_ms",
+            quantile(found, 0.95),
+            "ms",
+            "<= 150",
+            found,
+            "key down in Chromium on the labelling desk to the first picture of the next episode "
+            f"drawn, browser and {ROBOTS} robots on the same cores; {steal}",
+        )
+    ]
+
+
 def ready(system: System) -> list[Measure]:
     """Report how long the second start took."""
     return [
@@ -277,6 +309,8 @@ def measure(
             part(cuts, system, extent)
         if wanted("command_p95_ms"):
             part(keys, system, extent)
+        if wanted("label_next_frame_p95_ms"):
+            part(labels, system, extent)
         part(mixed, system)
     if wanted("partial_episodes"):
         say("third start, without robots")

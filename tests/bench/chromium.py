@@ -82,7 +82,8 @@ class Press:
     total_ms: float
 
 
-def _sign_in(page: Page, url: str, name: str, password: str) -> None:
+def sign_in(page: Page, url: str, name: str, password: str) -> None:
+    """Sign in by the form."""
     page.goto(f"{url}/login/")
     page.fill("input[name=username]", name)
     page.fill("input[name=password]", password)
@@ -122,7 +123,7 @@ def measure(
             # The page's policy forbids eval, which is how conditions are put to it from outside.
             page = browser.new_page(bypass_csp=True)
             page.add_init_script(LISTEN)
-            _sign_in(page, url, name, password)
+            sign_in(page, url, name, password)
             page.goto(f"{url}/robots/{robot}/")
             page.bring_to_front()
             page.wait_for_selector("[data-cockpit]")
