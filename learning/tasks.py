@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from celery import Task, shared_task
@@ -15,6 +16,7 @@ from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
+from learning.exceptions import LearningError
 from learning.models import Learner
 from learning.selectors.learners import due_learners
 from learning.selectors.values import due_thresholds, due_values
@@ -74,6 +76,19 @@ def derive_thresholds() -> None:
 
 
 @shared_task
+def derive_judged(episode_ids: list[int]) -> None:
+    """Derive the sidecars of episodes that were judged anew. Safe to repeat; loads no torch."""
+    from learning.services import sidecars
+
+    for episode_id in episode_ids:
+        try:
+            sidecars.derive_judged(episode_id)
+        except LearningError as error:
+            # The next round derives what it reads.
+            logger.warning("episode %s is not derived yet: %s", episode_id, error)
+
+
+@shared_task
 def sweep() -> None:
     """Enqueue rounds that are due, assign versions that were not, go on with evaluations."""
     enqueue_due_rounds()
@@ -108,6 +123,21 @@ def enqueue_value_work() -> None:
                 derive_thresholds.apply_async((), expires=MESSAGE_EXPIRES_S, retry=False)
         except OperationalError as error:
             logger.warning("could not enqueue a value function: %s", error)
+
+    transaction.on_commit(send)
+
+
+def enqueue_derivation(episode_ids: Sequence[int]) -> None:
+    """Have episodes that were judged derived anew, on commit. A dead broker is fine.
+
+    What gets lost is derived by the next round that reads the episode.
+    """
+
+    def send() -> None:
+        try:
+            derive_judged.apply_async((list(episode_ids),), expires=MESSAGE_EXPIRES_S, retry=False)
+        except OperationalError as error:
+            logger.warning("could not enqueue sidecars: %s", error)
 
     transaction.on_commit(send)
 

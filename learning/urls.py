@@ -2,11 +2,31 @@
 
 from django.urls import path
 
-from learning.views import episodes, evaluations, experiments, learner, values
+from learning.views import (
+    episode,
+    episodes,
+    evaluations,
+    experiments,
+    labelling,
+    learner,
+    replay,
+    thresholds,
+    values,
+    versions,
+)
 
 app_name = "learning"
 urlpatterns = [
     path("episodes/", episodes.episodes, name="episodes"),
+    path("episodes/_found/", episodes.found, name="found"),
+    path("episodes/export.csv", episodes.export, name="episodes_export"),
+    path("episodes/<uuid:uid>/", episode.episode, name="episode"),
+    path("episodes/<uuid:uid>/steps.json", episode.steps, name="episode_steps"),
+    path("episodes/<uuid:uid>/curves.json", episode.curves, name="episode_curves"),
+    path("policies/<int:number>/", versions.version, name="version"),
+    path("episodes/<uuid:uid>/replay.json", replay.replay, name="replay"),
+    path("episodes/<uuid:uid>/frames/<str:camera>/<int:step>.jpg", replay.frame, name="frame"),
+    path("episodes/<uuid:uid>/frames/<str:camera>/<int:index>.pack", replay.pack, name="frames"),
     path("evaluations/", evaluations.evaluations, name="evaluations"),
     path("evaluations/<uuid:uid>/", evaluations.evaluation, name="evaluation"),
     path("evaluations/<uuid:uid>/_progress/", evaluations.fragment, name="evaluation_progress"),
@@ -16,6 +36,18 @@ urlpatterns = [
     path("experiments/", experiments.experiments, name="experiments"),
     path("experiments/<str:name>/", experiments.experiment, name="experiment"),
     path("experiments/<str:name>/<str:file>", experiments.file, name="experiment_file"),
+    path("label/", labelling.desk, name="label"),
+    path("label/queue.json", labelling.waiting, name="label_queue"),
+    path("label/withdraw/", labelling.take_back, name="withdraw_label"),
+    path("label/many/", labelling.many, name="label_many"),
+    path("label/bulk/", labelling.bulk, name="bulk_label"),
+    path("label/review/", labelling.review, name="label_review"),
+    path("label/thresholds/", thresholds.page, name="thresholds"),
+    path("label/thresholds/<slug:name>/preview.json", thresholds.preview, name="threshold_preview"),
+    path("label/thresholds/<slug:name>/move/", thresholds.move, name="move_threshold"),
+    path("label/<uuid:uid>/", labelling.desk, name="label_episode"),
+    path("label/<uuid:uid>/give/", labelling.give, name="give_label"),
+    path("label/<uuid:uid>/replay.json", labelling.replay, name="label_replay"),
     path("learner/", learner.learner, name="learner"),
     path("learner/_today/", learner.today, name="today"),
     *(

@@ -155,6 +155,9 @@ SOP_ROUND_S = env.integer("SOP_ROUND_S", 20)
 # Threads torch may use in the learner worker. One leaves the other cores to the robots.
 SOP_LEARNER_THREADS = env.integer("SOP_LEARNER_THREADS", 1)
 
+# Of a hundred judged episodes, how many are judged again by somebody else: agreement is measured.
+SOP_DOUBLE_LABEL_PERCENT = env.integer("SOP_DOUBLE_LABEL_PERCENT", 10)
+
 # ---- people ----------------------------------------------------------------------------------
 LOGIN_URL = "fleet:login"
 LOGIN_REDIRECT_URL = "fleet:fleet"

@@ -14,7 +14,7 @@ from fleet.protocol.episode import MAX_PART_BYTES, BadEpisode, decode_manifest
 from learning import tasks
 from learning.api.auth import ANYONE, ROBOT, operator_of, robot_of
 from learning.exceptions import TooLarge, Unprocessable
-from learning.models.episodes import Outcome
+from learning.models.labels import FailureReason, Judgement
 from learning.selectors.episodes import closed_after, upload_cursor, with_interventions
 from learning.services.evaluations import take_result
 from learning.services.ingest import close_episode, store_part
@@ -25,6 +25,7 @@ router = Router(tags=["episodes"])
 # The largest manifest that its own limits allow, with room for unknown fields.
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_SEQ = 2**63 - 1
+MAX_STEP = 2**31 - 1
 
 
 class StoredOut(Schema):
@@ -96,8 +97,11 @@ class Since(Schema):
 class LabelIn(Schema):
     """A judgement."""
 
-    outcome: Outcome
+    outcome: Judgement
     note: str = Field("", max_length=500, pattern=r"^[^\x00]*$")
+    # Where it went wrong, for a failure, a partial success or a timeout.
+    failure_step: int | None = Field(None, ge=0, le=MAX_STEP)
+    reason: FailureReason | None = None
 
 
 class LabelOut(Schema):
@@ -178,7 +182,15 @@ _PLAIN = (
 def label(request: HttpRequest, uid: UUID, body: LabelIn) -> dict[str, Any]:
     """Judge a closed episode; the last label is the outcome in force."""
     operator = operator_of(request, Role.LABELLER)
-    row = add_label(episode_uid=uid, operator=operator, outcome=body.outcome, note=body.note)
+    row = add_label(
+        episode_uid=uid,
+        operator=operator,
+        outcome=body.outcome,
+        note=body.note,
+        failure_step=body.failure_step,
+        reason=body.reason or "",
+    )
+    tasks.enqueue_derivation([row.episode_id])
     return {
         "episode": uid,
         "outcome": row.outcome,

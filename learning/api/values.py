@@ -1,7 +1,7 @@
 """Value functions of a learner: asked for, watched, cancelled; and the share that is positive."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
 from ninja import Router, Schema
@@ -57,6 +57,7 @@ class SharesIn(Schema):
     positive: float = Field(0.4, gt=0, lt=1)
     easy: float = Field(0.1, gt=0, lt=1)
     easy_tasks: list[str] = []
+    by_task: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
 
 
 @router.get("/{slug:name}/values", response=list[ValueOut])

@@ -7,8 +7,9 @@ a failure is 1.
 Source:
     RECAP (pi*0.6, arXiv:2511.14759): rewards, normalisation per task, n-step advantages,
     percentile thresholds, corrections and demonstrations forced positive. Departures: the penalty
-    of a failure is the task's own limit; a window that passes the end of an episode bootstraps
-    with 0; a threshold is taken over the steps that are not forced, where there are any.
+    of a failure is the task's own limit; a partial success, unknown to the paper, costs half of
+    it; a window that passes the end of an episode bootstraps with 0; a threshold is taken over
+    the steps that are not forced, where there are any.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,8 @@ from jaxtyping import Bool, Float, Int8
 from msgspec import Meta
 
 from fleet.protocol.control import ControlLabel
-from learning.core.records import EpisodeRecord
-from learning.core.types import Indicator, typechecked
+from learning.core.checked import typechecked
+from learning.core.records import EpisodeRecord, Indicator
 
 # N of the n-step advantage, in steps.
 HORIZON = 50
@@ -34,9 +35,13 @@ class Shares(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     positive: Annotated[float, Meta(gt=0, lt=1)] = 0.3
     easy: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     easy_tasks: tuple[str, ...] = ()
+    # What people set for single tasks; it comes before the rest.
+    by_task: dict[str, Annotated[float, Meta(gt=0, lt=1)]] = {}
 
     def of(self, task: str) -> float:
         """Return the share of a task."""
+        if task in self.by_task:
+            return self.by_task[task]
         return self.easy if task in self.easy_tasks else self.positive
 
 
@@ -44,32 +49,39 @@ PRETRAINING = Shares(positive=0.3)
 FINE_TUNING = Shares(positive=0.4)
 
 
-def failed(outcome: str) -> bool | None:
-    """Say whether an outcome is a failure; a timeout is one. None: nobody judged the episode."""
-    return {"success": False, "failure": True, "timeout": True}.get(outcome)
+# Share of the penalty of a failure that an outcome costs at the end of the episode.
+_PENALTIES = {"success": 0.0, "partial": 0.5, "failure": 1.0, "timeout": 1.0}
+
+
+def penalty_share(outcome: str) -> float | None:
+    """Return which share of a failure's penalty an outcome costs. None: nobody judged the episode.
+
+    A timeout is a failure. A partial success, which the paper does not know, costs half.
+    """
+    return _PENALTIES.get(outcome)
 
 
 @typechecked
 def rewards(
-    steps: int, *, failure: bool, t_max: int, c_fail: int | None = None
+    steps: int, *, failure: float | bool, t_max: int, c_fail: int | None = None
 ) -> Float[np.ndarray, " t"]:
-    """Return the reward of each step: -1, at the end 0 or -C_fail; over T_max + C_fail.
+    """Return the reward of each step: -1, at the end -C_fail [failure]; over T_max + C_fail.
 
     Args:
         steps: T, at least 1.
-        failure: Whether the episode failed.
+        failure: Whether the episode failed, or the share of the penalty: see `penalty_share`.
         t_max: T_max, the task's limit in steps.
         c_fail: C_fail in steps; None is T_max, so that failing is worse than any success.
     """
     c_fail = t_max if c_fail is None else c_fail
     reward = np.full(steps, -1.0)
-    reward[-1] = -c_fail if failure else 0.0
+    reward[-1] = -c_fail * float(failure)
     return np.asarray(reward / (t_max + c_fail), np.float32)
 
 
 @typechecked
 def returns(
-    steps: int, *, failure: bool, t_max: int, c_fail: int | None = None
+    steps: int, *, failure: float | bool, t_max: int, c_fail: int | None = None
 ) -> Float[np.ndarray, " t"]:
     """Return the target of the value function at each step, within [-1, 0].
 
@@ -78,7 +90,7 @@ def returns(
     """
     c_fail = t_max if c_fail is None else c_fail
     remaining = np.arange(steps - 1, -1, -1)
-    target = (-remaining - (c_fail if failure else 0.0)) / (t_max + c_fail)
+    target = (-remaining - c_fail * float(failure)) / (t_max + c_fail)
     return np.asarray(np.clip(target, -1.0, 0.0), np.float32)
 
 

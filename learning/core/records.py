@@ -2,11 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
 
 from fleet.protocol.episode import EpisodeManifest, Part
+
+
+class Indicator(IntEnum):
+    """RECAP's improvement indicator of a step, as the policy is told it."""
+
+    # Nothing is said: not judged, or dropped.
+    NONE = 0
+    NEGATIVE = 1
+    POSITIVE = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,33 +5,17 @@ dimension, `k` cameras, `c ih iw` image channels, height, width, `l` words of an
 `n` value bins, `*` leading axes. Images are uint8 CHW here, float32 only inside a network.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from beartype import beartype
-from jaxtyping import Bool, Float, Int, UInt8, jaxtyped
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from learning.core.checked import typechecked
+from learning.core.records import Indicator
 
-
-def typechecked(function: Function) -> Function:
-    """Check axes and dtypes of a function's annotations at run time (about 24 µs a call)."""
-    checked: Function = jaxtyped(typechecker=beartype)(function)
-    return checked
-
-
-class Indicator(IntEnum):
-    """RECAP's improvement indicator of a step, as the policy is told it."""
-
-    # Nothing is said: not judged, or dropped.
-    NONE = 0
-    NEGATIVE = 1
-    POSITIVE = 2
+__all__ = ["Batch", "Indicator", "Observation", "typechecked"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from msgspec import Meta
 
-from learning.core.advantages import failed, returns, spearman
+from learning.core.advantages import penalty_share, returns, spearman
 from learning.core.annotate import frames_buffer, values_of
 from learning.core.buffer import ReplayBuffer
 from learning.core.normalize import state_statistics
@@ -67,7 +67,9 @@ def judged(records: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:
     return [
         record
         for record in records
-        if record.complete and record.purpose != "eval" and failed(record.outcome) is not None
+        if record.complete
+        and record.purpose != "eval"
+        and penalty_share(record.outcome) is not None
     ]
 
 
@@ -151,7 +153,7 @@ def rank_correlations(
     """
     sides: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
     for record in records:
-        failure = failed(record.outcome)
+        failure = penalty_share(record.outcome)
         if failure is None or record.uid not in values:
             continue
         value, target = sides.setdefault(record.task, ([], []))
@@ -187,7 +189,9 @@ class _Frames:
             rows.setdefault(record.task, []).append(first + np.flatnonzero(seen))
             targets.append(
                 returns(
-                    len(record), failure=bool(failed(record.outcome)), t_max=record.timeout_ticks
+                    len(record),
+                    failure=penalty_share(record.outcome) or 0.0,
+                    t_max=record.timeout_ticks,
                 )
             )
             first += len(record)

@@ -16,7 +16,6 @@ import torch
 
 from fleet.protocol.episode import Part, open_part
 from fleet.protocol.simulation import robot_spec
-from learning.core.annotate import Annotation
 from learning.core.buffer import ReplayBuffer
 from learning.core.learners.base import Learner, build_learner
 from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig
@@ -24,6 +23,7 @@ from learning.core.normalize import state_statistics
 from learning.core.policies.base import Policy, build_policy
 from learning.core.records import EpisodeRecord
 from learning.core.sampler import AdaptiveSampler
+from learning.core.sidecar import Annotation
 from learning.core.trainer import Trainer
 from learning.core.types import Batch, Indicator
 from learning.experiments.training import policy_config

@@ -144,7 +144,8 @@ class Study:
         from safetensors.numpy import load_file, save
 
         from learning.core.advantages import Shares
-        from learning.core.annotate import annotate, epsilons_of, values_of
+        from learning.core.annotate import values_of
+        from learning.core.sidecar import annotate, epsilons_of
         from learning.core.value import load_value
         from learning.experiments.recap_arms import Data, Judged
 

@@ -4,6 +4,7 @@ from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Interve
 from learning.models.evaluations import Evaluation, EvaluationTrial
 from learning.models.labels import Label
 from learning.models.learners import Learner, LearnerMetric, Round
+from learning.models.lineage import EpisodeUse
 from learning.models.policies import PolicyVersion
 from learning.models.values import Sidecar, ThresholdVersion, ValueVersion
 
@@ -11,6 +12,7 @@ __all__ = [
     "ClosedCursor",
     "Episode",
     "EpisodePart",
+    "EpisodeUse",
     "Evaluation",
     "EvaluationTrial",
     "Intervention",

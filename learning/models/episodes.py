@@ -1,7 +1,8 @@
 """Episodes and their parts: what was recorded, where its bytes are, and the buffers' cursor."""
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import Coalesce, NullIf
 
 
 class Outcome(models.TextChoices):
@@ -51,8 +52,16 @@ class Episode(models.Model):
     # True when autonomous steps name more than one version; must never happen.
     mixed_versions = models.BooleanField(default=False)
 
-    # What the robot says; the outcome in force is the last label's, see selectors.episodes.
+    # What the robot says.
     outcome = models.CharField(max_length=16, choices=Outcome.choices, blank=True)
+    # What people say: the last label's, empty while there is none; services.labels keeps it.
+    judged_outcome = models.CharField(max_length=16, blank=True)
+    # What counts: people before the robot, null while neither has spoken.
+    outcome_in_force = models.GeneratedField(
+        expression=Coalesce(NullIf("judged_outcome", Value("")), NullIf("outcome", Value(""))),
+        output_field=models.CharField(max_length=16, null=True),
+        db_persist=True,
+    )
     judge = models.CharField(max_length=500, blank=True)
     steps = models.PositiveIntegerField(default=0)
     human_steps = models.PositiveIntegerField(default=0)
@@ -83,6 +92,13 @@ class Episode(models.Model):
             models.Index(fields=["robot", "-started_at"]),
             models.Index(fields=["task", "purpose", "closed_seq"]),
             models.Index(fields=["state", "created_at"]),
+            # Orders and filters of the episode browser (selectors.search).
+            models.Index(fields=["started_at", "uid"]),
+            models.Index(fields=["outcome_in_force", "started_at", "uid"]),
+            models.Index(fields=["task", "started_at", "uid"]),
+            models.Index(fields=["policy_number", "started_at"]),
+            models.Index(fields=["steps", "uid"]),
+            models.Index(fields=["human_steps", "uid"]),
         ]
         constraints = [
             models.CheckConstraint(
@@ -194,6 +210,7 @@ class Intervention(models.Model):
 
     class Meta:
         ordering = ["episode_id", "start"]
+        indexes = [models.Index(fields=["operator", "episode"])]
         constraints = [
             models.UniqueConstraint(fields=["episode", "start"], name="intervention_once"),
             models.CheckConstraint(
@@ -203,6 +220,11 @@ class Intervention(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operator} {self.start}-{self.end}"
+
+    @property
+    def length(self) -> int:
+        """Steps in it."""
+        return self.end - self.start
 
 
 class ClosedCursor(models.Model):

@@ -7,7 +7,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from learning.models.episodes import Episode, Outcome
+from learning.models.episodes import Episode
+from learning.models.labels import Judgement
 from learning.models.learners import Learner
 
 
@@ -127,10 +128,12 @@ class Sidecar(models.Model):
     threshold = models.ForeignKey(
         ThresholdVersion, null=True, on_delete=models.CASCADE, related_name="sidecars"
     )
-    outcome = models.CharField(max_length=16, choices=Outcome.choices)
+    outcome = models.CharField(max_length=16, choices=Judgement.choices)
     sha256 = models.CharField(max_length=64, db_index=True)
     positive_steps = models.PositiveIntegerField(default=0)
     steps = models.PositiveIntegerField()
+    # V of the last step: what the value function expected of the outcome. Null on older rows.
+    end_value = models.FloatField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

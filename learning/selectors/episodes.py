@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce, NullIf
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 
 from fleet.models import Robot
 from learning.exceptions import Forbidden
@@ -31,18 +31,22 @@ def upload_cursor(uid: UUID, robot: Robot) -> UploadCursor:
     return UploadCursor(episode.state, tuple(indexes))
 
 
-def with_outcome(episodes: QuerySet[Episode]) -> QuerySet[Episode]:
-    """Annotate `outcome_in_force`: the last label's outcome, else what the robot said."""
-    last = Label.objects.filter(episode=OuterRef("pk")).order_by("-id").values("outcome")[:1]
-    return episodes.annotate(
-        outcome_in_force=Coalesce(Subquery(last), NullIf("outcome", Value("")))
-    )
+def standing_labels() -> QuerySet[Label]:
+    """Return labels that say something: neither a withdrawal nor withdrawn."""
+    return Label.objects.filter(withdraws__isnull=True, withdrawal__isnull=True)
+
+
+def misjudged() -> QuerySet[Episode]:
+    """Return episodes whose kept judgement is not their last standing label's; must be none."""
+    last = standing_labels().filter(episode=OuterRef("pk")).order_by("-id").values("outcome")[:1]
+    counted = Episode.objects.annotate(recount=Coalesce(Subquery(last), Value("")))
+    return counted.exclude(judged_outcome=F("recount"))
 
 
 def closed_after(seq: int) -> QuerySet[Episode]:
     """Return closed episodes beyond the cursor `seq`, in the order of the cursor."""
     closed = Episode.objects.filter(closed_seq__gt=seq).select_related("robot", "task")
-    return with_outcome(closed).order_by("closed_seq")
+    return closed.order_by("closed_seq")
 
 
 def trainable_after(seq: int) -> QuerySet[Episode]:

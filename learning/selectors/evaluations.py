@@ -19,7 +19,6 @@ from learning.core.statistics import Score, episodes_per_hour, successes_per_hou
 from learning.exceptions import NotFound
 from learning.models import Episode, Evaluation, EvaluationTrial, PolicyVersion
 from learning.models.episodes import Outcome
-from learning.selectors.episodes import with_outcome
 
 State = EvaluationTrial.State
 
@@ -184,7 +183,7 @@ def trial_rows(evaluation: Evaluation) -> list[TrialRow]:
     """Return every trial in the order in which they are handed out."""
     trials = evaluation.trials.select_related("task", "version__learner", "robot", "episode")
     rows = list(trials.order_by("position"))
-    found = with_outcome(Episode.objects.filter(evaluation_trial__evaluation=evaluation))
+    found = Episode.objects.filter(evaluation_trial__evaluation=evaluation)
     outcomes = dict(found.values_list("pk", "outcome_in_force"))
     return [
         TrialRow(

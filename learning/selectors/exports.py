@@ -1,15 +1,23 @@
-"""An evaluation as files: JSON with everything, CSV with a row a trial."""
+"""Files to keep: an evaluation as JSON and as CSV, and episodes as CSV."""
 
 import csv
 import io
 import math
+from collections.abc import Iterator
 
-from learning.models import Evaluation
+from learning.models import Episode, Evaluation
 from learning.selectors.evaluations import Line, results, trial_rows, version_name
+from learning.selectors.search import Search, chunks
 
 COLUMNS = (
     "task", "seed", "version", "state", "outcome", "duration_s", "robot", "episode", "attempts",
     "reason",
+)  # fmt: skip
+EPISODE_COLUMNS = (
+    "uid", "started_at", "ended_at", "robot", "task", "instruction", "purpose", "state",
+    "complete", "outcome_in_force", "outcome_of_robot", "judged_outcome", "judge",
+    "policy_number", "policy_sha256", "steps", "duration_s", "human_steps", "corrected_by",
+    "first_trained_step", "first_trained_at",
 )  # fmt: skip
 
 
@@ -53,6 +61,35 @@ def as_csv(evaluation: Evaluation) -> str:
     writer.writerow(COLUMNS)
     for row in trial_rows(evaluation):
         writer.writerow([_inert(getattr(row, name)) for name in COLUMNS])
+    return out.getvalue()
+
+
+def episode_lines(search: Search) -> Iterator[str]:
+    """Yield the CSV of a search, the header first; it holds one chunk of episodes at a time."""
+    yield _lines([EPISODE_COLUMNS])
+    for episodes in chunks(search):
+        yield _lines([_cells(episode) for episode in episodes])
+
+
+def _cells(episode: Episode) -> list[object]:
+    known = {
+        "robot": episode.robot.name if episode.robot else "",
+        "task": episode.task.name,
+        "outcome_of_robot": episode.outcome,
+        "corrected_by": " ".join(sorted({s.operator for s in episode.interventions.all()})),
+        "duration_s": round(episode.duration_s, 3),
+        "started_at": episode.started_at.isoformat(),
+    }
+    for name in ("ended_at", "first_trained_at"):
+        at = getattr(episode, name)
+        known[name] = at.isoformat() if at else ""
+    return [known[name] if name in known else getattr(episode, name) for name in EPISODE_COLUMNS]
+
+
+def _lines(rows: list) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows([_inert(cell) for cell in row] for row in rows)
     return out.getvalue()
 
 

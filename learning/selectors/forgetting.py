@@ -14,7 +14,6 @@ from learning.core.comparisons import forgotten
 from learning.core.statistics import Score
 from learning.models import Episode, Learner, PolicyVersion
 from learning.models.episodes import Outcome, Purpose
-from learning.selectors.episodes import with_outcome
 
 # Fewer trials than this a point make an interval nobody can read, and no alarm.
 MIN_POINT = 12
@@ -68,7 +67,7 @@ def success_by_version(learner: Learner) -> list[TaskCurve]:
         policy_number__isnull=False,
         policy_sha256__in=sha256s,
     )
-    rows = with_outcome(finished).exclude(outcome_in_force=Outcome.ABORT)
+    rows = finished.exclude(outcome_in_force=Outcome.ABORT)
     counts: dict[str, dict[int, list[int]]] = {}
     for task, number, outcome in rows.values_list(
         "task__name", "policy_number", "outcome_in_force"

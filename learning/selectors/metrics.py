@@ -23,7 +23,6 @@ from learning.models import (
     Round,
 )
 from learning.models.episodes import Outcome, Purpose
-from learning.selectors.episodes import with_outcome
 
 # Fewer evaluations than this a point make an interval nobody can read.
 MIN_POINT = 12
@@ -115,7 +114,7 @@ def evaluations() -> QuerySet[Episode]:
     finished = Episode.objects.filter(
         purpose=Purpose.EVAL, state=Episode.State.CLOSED, complete=True, trial__isnull=True
     )
-    return with_outcome(finished).exclude(outcome_in_force=Outcome.ABORT).order_by("started_at")
+    return finished.exclude(outcome_in_force=Outcome.ABORT).order_by("started_at")
 
 
 def _rate(outcomes: Sequence[str]) -> Rate:

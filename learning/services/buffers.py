@@ -20,7 +20,7 @@ from fleet.protocol.episode import (
 )
 from learning import blobs
 from learning.exceptions import BlobMissing
-from learning.models import Episode, Label
+from learning.models import Episode, EpisodeUse, Label
 from learning.models.episodes import Purpose
 from learning.selectors.episodes import closed_after, last_closed_seq, trainable_after
 from learning.services.learners import Claim, hold
@@ -103,7 +103,7 @@ class Indexer:
         record = record_of(episode, self._config)
         if self._annotator is None:
             return record
-        from learning.core.annotate import with_annotation
+        from learning.core.sidecar import with_annotation
 
         return with_annotation(record, self._annotator.annotation(episode, record))
 
@@ -136,10 +136,15 @@ class Indexer:
     def note_first_use(self, claim: Claim, used: dict[str, tuple[datetime, int]]) -> None:
         """Record when each episode was first trained on, and at which step; the first one stays.
 
-        Raises LeaseLost.
+        One row for this learner, which is an episode's lineage, and on the episode itself the
+        first of all learners. Raises LeaseLost.
         """
         if not used:
             return
+        uses = [
+            EpisodeUse(episode_id=self._pk[uid], learner_id=claim.learner_id, step=step, at=at)
+            for uid, (at, step) in used.items()
+        ]
         rows = [
             Episode(pk=self._pk[uid], first_trained_at=at, first_trained_step=step)
             for uid, (at, step) in used.items()
@@ -149,6 +154,7 @@ class Indexer:
             Episode.objects.filter(first_trained_at__isnull=True).bulk_update(
                 rows, ["first_trained_at", "first_trained_step"], batch_size=100
             )
+            EpisodeUse.objects.bulk_create(uses, batch_size=100, ignore_conflicts=True)
 
 
 def _last_label() -> int:
@@ -160,8 +166,10 @@ def open_stored(sha256: str) -> Part:
     return open_part(str(blobs.store().local_path(sha256)))
 
 
-def record_of(episode: Episode, config: PolicyConfig) -> EpisodeRecord:
+def record_of(episode: Episode, config: PolicyConfig | None) -> EpisodeRecord:
     """Return what the index needs to know of a closed episode, with the outcome in force.
+
+    Without `config` it is not compared with what a policy sees.
 
     Raises:
         NotTrainable: Recorded by another embodiment than `config` is for.
@@ -174,13 +182,15 @@ def record_of(episode: Episode, config: PolicyConfig) -> EpisodeRecord:
     header = parts[0].header
     cameras = {camera.name for camera in header.spec.cameras}
     sizes = (len(header.spec.state_names), len(header.spec.action_names))
-    if sizes != (config.state_dim, config.action_dim) or not cameras.issuperset(config.cameras):
+    if config is not None and (
+        sizes != (config.state_dim, config.action_dim) or not cameras.issuperset(config.cameras)
+    ):
         raise NotTrainable(f"it has {sizes} states and actions and cameras {sorted(cameras)}")
     manifest = EpisodeManifest(
         header=header,
         ended_wall_ns=0,
         steps=episode.steps,
-        outcome=getattr(episode, "outcome_in_force", episode.outcome),
+        outcome=episode.outcome_in_force,
         judge=episode.judge,
         parts=tuple(
             PartRef(

@@ -20,14 +20,15 @@ from learning.exceptions import BlobMissing, LearningError, LeaseLost, NotFound,
 from learning.models import Episode, Learner, Sidecar, ThresholdVersion, ValueVersion
 from learning.selectors.episodes import last_closed_seq, trainable_after
 from learning.selectors.learners import published
+from learning.selectors.values import threshold_in_force
 from learning.services import values
 from learning.services.buffers import PAGE, open_stored, record_of
 from learning.services.values import Cancelled, ValueClaim
 
 if TYPE_CHECKING:
-    from learning.core.annotate import Annotation
     from learning.core.policies.base import PolicyConfig
     from learning.core.records import EpisodeRecord
+    from learning.core.sidecar import Annotation
     from learning.core.value import ValueFunction
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ REPORT_S = 1.0
 class Annotator:
     """Gives episodes their annotation under one threshold; loads the network only when needed."""
 
-    def __init__(self, threshold: ThresholdVersion, policy: PolicyConfig) -> None:
-        """Annotate under `threshold`, for a policy of `policy`."""
+    def __init__(self, threshold: ThresholdVersion, policy: PolicyConfig | None) -> None:
+        """Annotate under `threshold`, for a policy of `policy`; None: no network is ever run."""
         self.threshold = threshold
         self._policy = policy
         self._network: ValueFunction | None = None
@@ -53,7 +54,7 @@ class Annotator:
         Raises:
             BlobMissing, StoreUnavailable: As the store raises them.
         """
-        from learning.core.annotate import annotate, decode_annotation
+        from learning.core.sidecar import annotate, decode_annotation
 
         own = Sidecar.objects.filter(episode=episode, value_id=self.threshold.value_id)
         fitting = own.filter(threshold=self.threshold, outcome=record.outcome).first()
@@ -79,16 +80,44 @@ class Annotator:
         from learning.core.annotate import values_of
         from learning.core.value import load_value
 
+        if self._policy is None:
+            raise NotFound(f"episode {record.uid} has no values yet")
         if self._network is None:
             self._network = load_value(blobs.store().get(self.threshold.value.sha256))
         return values_of(self._network, record, open_stored, action_dim=self._policy.action_dim)
+
+
+def derive_judged(episode_id: int) -> int:
+    """Derive the sidecars of one episode anew for the outcome in force; return how many there are.
+
+    For every learner's threshold in force, from the values there are: without torch, in a moment.
+    An episode that was never valued gets its sidecar when a buffer first asks for it. Safe to
+    repeat.
+
+    Raises:
+        BlobMissing, StoreUnavailable: As the store raises them.
+    """
+    episode = trainable_after(0).filter(pk=episode_id).first()
+    if episode is None:
+        return 0
+    record = _record(episode, None)
+    if record is None:
+        return 0
+    found = 0
+    for learner in Learner.objects.filter(values_set__sidecars__episode=episode).distinct():
+        threshold = threshold_in_force(learner)
+        if threshold is None or not threshold.value.sidecars.filter(episode=episode).exists():
+            continue
+        Annotator(threshold, None).annotation(episode, record)
+        found += 1
+    return found
 
 
 def keep_sidecar(
     episode: Episode, value_id: int, threshold: ThresholdVersion | None, annotation: Annotation
 ) -> Sidecar:
     """Store an annotation, then its row; called twice, the first row stays."""
-    from learning.core.annotate import encode_annotation
+    from learning.core.sidecar import encode_annotation
     from learning.core.types import Indicator
 
     sha256 = blobs.store().put(encode_annotation(annotation))
@@ -100,6 +129,7 @@ def keep_sidecar(
         defaults={
             "sha256": sha256,
             "steps": len(annotation.value),
+            "end_value": float(annotation.value[-1]) if len(annotation.value) else None,
             "positive_steps": int((annotation.indicator == Indicator.POSITIVE).sum()),
         },
     )
@@ -124,7 +154,7 @@ def derive_threshold(threshold: ThresholdVersion) -> None:
         Unprocessable: Its shares are none.
         StoreUnavailable: Try again.
     """
-    from learning.core.annotate import annotate, epsilons_of
+    from learning.core.sidecar import annotate, epsilons_of
 
     shares = _shares(threshold.shares)
     horizon = horizon_of(threshold.value)
@@ -151,7 +181,7 @@ def derive_threshold(threshold: ThresholdVersion) -> None:
 
 def _valued(value: ValueVersion, policy: PolicyConfig):
     """Yield each episode with values of this function: row, record in force, values."""
-    from learning.core.annotate import decode_annotation
+    from learning.core.sidecar import decode_annotation
 
     known = {}
     for row in Sidecar.objects.filter(value=value).order_by("id"):
@@ -198,7 +228,7 @@ def _run(claim: ValueClaim, stopping: Callable[[], bool]) -> None:
     import torch
 
     from learning.core.advantages import FINE_TUNING, PRETRAINING
-    from learning.core.annotate import annotate, epsilons_of
+    from learning.core.sidecar import annotate, epsilons_of
     from learning.core.value import save_value
     from learning.core.value_training import fit_value
 
@@ -267,7 +297,7 @@ def _closed(
             return found
 
 
-def _record(episode: Episode, policy: PolicyConfig) -> EpisodeRecord | None:
+def _record(episode: Episode, policy: PolicyConfig | None) -> EpisodeRecord | None:
     from learning.core.records import NotTrainable
 
     try:

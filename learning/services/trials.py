@@ -17,7 +17,6 @@ from fleet.protocol.spec import TaskSpec, Trial, TrialOrder
 from fleet.services.trials import order_trials, withdraw_orders
 from learning.models import Episode, Evaluation, EvaluationTrial
 from learning.models.episodes import Outcome
-from learning.selectors.episodes import with_outcome
 from learning.services.policies import policy_ref
 
 State = EvaluationTrial.State
@@ -42,7 +41,7 @@ def settle(evaluation: Evaluation) -> None:
     """Take in every assigned trial whose episode is closed: done, or due again, or void."""
     assigned = {t.attempt: t for t in _assigned(evaluation)}
     closed = Episode.objects.filter(trial__in=list(assigned), state=Episode.State.CLOSED)
-    for episode in with_outcome(closed):
+    for episode in closed:
         trial = assigned[episode.trial]
         refusal = _why_not(trial, episode)
         if refusal is None:

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F, Max
 from django.utils import timezone
 
-from learning.exceptions import Conflict, LeaseLost
+from learning.exceptions import Conflict, LeaseLost, Unprocessable
 from learning.models import Learner, ThresholdVersion, ValueVersion
 from learning.selectors.values import due_values, newest_done
 
@@ -159,6 +159,26 @@ def move_threshold(learner: Learner, shares: dict[str, Any]) -> ThresholdVersion
         return ThresholdVersion.objects.create(
             value=value, number=last.number + 1 if last else 1, shares=shares
         )
+
+
+def move_task_threshold(learner: Learner, *, task: str, positive: float) -> ThresholdVersion:
+    """Ask for another share of positive steps of one task; those of the others stay.
+
+    Called twice it returns the same row. Locks the learner's row.
+
+    Raises:
+        Conflict: The learner has no value function yet, or it knows no such task.
+        Unprocessable: Not a share, in (0, 1).
+    """
+    if not 0.0 < positive < 1.0:
+        raise Unprocessable(f"a share lies between 0 and 1, not {positive}")
+    with transaction.atomic():
+        Learner.objects.select_for_update().get(pk=learner.pk)
+        last = ThresholdVersion.objects.filter(value=newest_done(learner)).last()
+        if last is None or not any(task in known.epsilons for known in last.value.thresholds.all()):
+            raise Conflict(f"learner {learner.name} has no threshold of {task} to move")
+        by_task = {**last.shares.get("by_task", {}), task: positive}
+        return move_threshold(learner, {**last.shares, "by_task": by_task})
 
 
 def _fenced(claim: ValueClaim, **values: Any) -> None:

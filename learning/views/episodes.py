@@ -1,56 +1,140 @@
-"""The list of episodes: what was recorded, how it ended, who corrected it."""
+"""The episode browser: search, one page of what was found, and the selection as a file."""
 
-from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from fleet.models import Operator, Robot, Task
 from fleet.views.pages import operator_page
+from learning.forms import SearchForm
 from learning.models import Episode
-from learning.models.episodes import Outcome, Purpose
-from learning.selectors.episodes import with_outcome
+from learning.selectors.exports import episode_lines
+from learning.selectors.search import find
 
-EPISODES_A_PAGE = 50
-FILTERS = ("task", "robot", "purpose", "outcome", "corrected")
+# Shown when one of them is in use; the others always are.
+_MORE = (
+    "corrected", "labelled", "by", "since", "until", "policy_from", "policy_to", "made", "trained",
+)  # fmt: skip
+# Not filters: what the address says of the list's order and place.
+_PLACE = ("sort", "after", "before")
+
+
+def _address(form: SearchForm, *, leave_out: tuple[str, ...] = (), **changed: str) -> str:
+    """Return the query of an address: what the form was given, without its empty fields."""
+    query = QueryDict(mutable=True)
+    for name in form.fields:
+        value = changed.get(name, form.data.get(name, "").strip())
+        if value and name not in leave_out and (name, value) != ("sort", "newest"):
+            query[name] = value
+    return query.urlencode()
+
+
+def _chips(form: SearchForm) -> list[dict[str, str]]:
+    """Return every active filter in words, with the address of the list without it."""
+    chips = []
+    for name, field in form.fields.items():
+        value = form.data.get(name, "").strip()
+        if not value or name in _PLACE:
+            continue
+        words = dict(getattr(field, "choices", ())).get(value, value)
+        chips.append(
+            {
+                "label": field.label,
+                "value": words.lower() if words != value else value,
+                "without": _address(form, leave_out=(name, "after", "before")),
+            }
+        )
+    return chips
+
+
+def _found(form: SearchForm) -> dict[str, Any]:
+    """Return what the list shows: the page that was found, or what is wrong with the search."""
+    context: dict[str, Any] = {
+        "form": form,
+        "chips": _chips(form),
+        "selection": _address(form, leave_out=_PLACE),
+    }
+    if not form.is_valid():
+        return context | {
+            "wrong": [
+                {
+                    "label": form.fields[name].label,
+                    "words": errors[0],
+                    "without": _address(form, leave_out=(name, "after", "before")),
+                }
+                for name, errors in form.errors.items()
+            ]
+        }
+    said = form.cleaned_data
+    found = find(form.search(), after=said["after"] or None, before=said["before"] or None)
+    place = ("after", "before")
+    return context | {
+        "found": found,
+        "first": _address(form, leave_out=place),
+        "newer": found.newer and _address(form, leave_out=("after",), before=str(found.newer)),
+        "older": found.older and _address(form, leave_out=("before",), after=str(found.older)),
+        "elsewhere": bool(said["after"] or said["before"]),
+        "anything": bool(found.episodes) or bool(context["chips"]) or Episode.objects.exists(),
+    }
 
 
 @require_GET
 @operator_page()
 def episodes(request: HttpRequest, operator: Operator) -> HttpResponse:
-    """Episodes, newest first, filtered by task, robot, purpose and outcome."""
-    chosen = {key: request.GET.get(key, "") for key in FILTERS}
-    rows = with_outcome(Episode.objects.select_related("robot", "task")).prefetch_related(
-        "interventions"
+    """Episodes that match every filter of the address."""
+    form = SearchForm(request.GET)
+    context = _found(form) | {
+        "section": "episodes",
+        "operator": operator,
+        "more": any(form.data.get(name) for name in _MORE),
+        "tasks": Task.objects.order_by("name"),
+        "robots": Robot.objects.order_by("name").values_list("name", flat=True),
+        "names": Operator.objects.order_by("user__username").values_list(
+            "user__username", flat=True
+        ),
+    }
+    return render(request, "learning/episodes.html", context, status=400 if form.errors else 200)
+
+
+@require_GET
+@operator_page()
+def found(request: HttpRequest, operator: Operator) -> HttpResponse:
+    """The list alone, while somebody changes filters; the browser's address follows.
+
+    What is wrong with the filters is an answer here, not an error: htmx shows no others.
+    """
+    form = SearchForm(request.GET)
+    response = render(request, "learning/_found.html", _found(form))
+    query = _address(form)
+    response["HX-Push-Url"] = reverse("learning:episodes") + (f"?{query}" if query else "")
+    return response
+
+
+@require_GET
+@operator_page()
+def export(request: HttpRequest, operator: Operator) -> HttpResponse:
+    """Every episode of the selection as CSV, in the list's order, a thousand rows at a time."""
+    form = SearchForm(request.GET)
+    if not form.is_valid():
+        return episodes(request)
+    lines = episode_lines(form.search())
+    response = StreamingHttpResponse(
+        _async(lines) if isinstance(request, ASGIRequest) else lines,
+        content_type="text/csv; charset=utf-8",
     )
-    if chosen["task"]:
-        rows = rows.filter(task__name=chosen["task"])
-    if chosen["robot"]:
-        rows = rows.filter(robot__name=chosen["robot"])
-    if chosen["purpose"]:
-        rows = rows.filter(purpose=chosen["purpose"])
-    if chosen["outcome"]:
-        rows = rows.filter(outcome_in_force=chosen["outcome"])
-    if chosen["corrected"]:
-        rows = rows.filter(human_steps__gt=0)
-    page = Paginator(rows.order_by("-started_at", "-id"), EPISODES_A_PAGE).get_page(
-        request.GET.get("page")
-    )
-    query = request.GET.copy()
-    query.pop("page", None)
-    return render(
-        request,
-        "learning/episodes.html",
-        {
-            "section": "episodes",
-            "operator": operator,
-            "page": page,
-            "query": query.urlencode(),
-            "chosen": chosen,
-            "any_filter": any(chosen.values()),
-            "tasks": Task.objects.order_by("name"),
-            "robots": Robot.objects.order_by("name"),
-            "purposes": Purpose.choices,
-            "outcomes": Outcome.choices,
-        },
-    )
+    at = timezone.localtime().strftime("%Y%m%d-%H%M%S")
+    response["Content-Disposition"] = f'attachment; filename="episodes-{at}.csv"'
+    return response
+
+
+async def _async(lines: Iterator[str]) -> AsyncIterator[str]:
+    # Handed a plain iterator, Django's ASGI handler reads all of it before it sends anything.
+    while (text := await sync_to_async(next)(lines, "")) != "":
+        yield text

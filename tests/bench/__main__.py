@@ -25,7 +25,18 @@ from learning.experiments.analysis import quantile
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, System, SystemFailed, running_system
-from tests.bench import chromium, deadman, efficiency, fleet, grants, kills, sampling, video
+from tests.bench import (
+    chromium,
+    deadman,
+    efficiency,
+    fleet,
+    grants,
+    kills,
+    labelling,
+    sampling,
+    search,
+    video,
+)
 from tests.bench.report import Measure, last_line, machine, table
 from tests.bench.steal import StealWatch
 
@@ -44,12 +55,19 @@ class Extent:
     cuts: int = 120
     kills: int = 100
     grants: int = 100
+    labels: int = 60
     pictures: video.Lengths = field(default_factory=video.Lengths)
 
 
 # To see that everything can be measured, not to measure it.
 QUICK = Extent(
-    watch_s=30.0, presses=10, cuts=12, kills=8, grants=8, pictures=video.Lengths(10.0, 5.0, 60.0)
+    watch_s=30.0,
+    presses=10,
+    cuts=12,
+    kills=8,
+    grants=8,
+    labels=8,
+    pictures=video.Lengths(10.0, 5.0, 60.0),
 )
 
 
@@ -208,6 +226,28 @@ def granted(system: System, extent: Extent) -> list[Measure]:
     ]
 
 
+def labels(system: System, extent: Extent) -> list[Measure]:
+    """Measure how soon the next episode is seen after a label."""
+    say(f"judging {extent.labels} episodes in Chromium")
+    name, password = system.login("labeller")
+    come_first()
+    with StealWatch() as steal:
+        found = labelling.measure(
+            system.url, name=name, password=password, labels=extent.labels, budget_s=180
+        )
+    return [
+        Measure(
+            "label_next_frame_p95_ms",
+            quantile(found, 0.95),
+            "ms",
+            "<= 150",
+            found,
+            "key down in Chromium on the labelling desk to the first picture of the next episode "
+            f"drawn, browser and {ROBOTS} robots on the same cores; {steal}",
+        )
+    ]
+
+
 def ready(system: System) -> list[Measure]:
     """Report how long the second start took."""
     return [
@@ -310,6 +350,8 @@ def measure(
             part(keys, system, extent)
         if wanted("grant_p95_ms"):
             part(granted, system, extent)
+        if wanted("label_next_frame_p95_ms"):
+            part(labels, system, extent)
         part(mixed, system)
     if wanted("partial_episodes"):
         say("third start, without robots")
@@ -329,6 +371,9 @@ def measure(
     if wanted("learner_efficiency"):
         say("rounds against a bare loop")
         part(efficiency.measure, var)
+    if wanted("episode_search_p95_ms"):
+        say("searching a hundred thousand episodes")
+        part(search.searched)
     if wanted("sample_vs_lerobot"):
         say("reading frames at random; making LeRobot's environment takes minutes, once")
         part(sampling.measure, var / "demonstrations", ROOT / "var" / "lerobot")

@@ -5,10 +5,10 @@ from learning.core.advantages import (
     FINE_TUNING,
     PRETRAINING,
     Shares,
-    failed,
     forced_positive,
     indicators,
     n_step_advantages,
+    penalty_share,
     returns,
     rewards,
     spearman,
@@ -130,11 +130,24 @@ def test_an_indicator_is_positive_only_above_the_threshold():
 
 
 @pytest.mark.parametrize(
-    ("outcome", "is_failure"),
-    [("success", False), ("failure", True), ("timeout", True), ("abort", None), ("", None)],
+    ("outcome", "share"),
+    [
+        ("success", 0),
+        ("partial", 0.5),
+        ("failure", 1),
+        ("timeout", 1),
+        ("abort", None),
+        ("", None),
+    ],
 )
-def test_a_timeout_is_a_failure_and_an_abort_is_no_judgement(outcome, is_failure):
-    assert failed(outcome) is is_failure
+def test_a_timeout_is_a_failure_and_an_abort_is_no_judgement(outcome, share):
+    assert penalty_share(outcome) == share
+
+
+def test_a_partial_success_lies_between_a_success_and_a_failure():
+    success, partial, failure = (returns(40, failure=f, t_max=50) for f in (0.0, 0.5, 1.0))
+    np.testing.assert_allclose(partial, (success + failure) / 2, atol=1e-6)
+    assert rewards(40, failure=0.5, t_max=50)[-1] == pytest.approx(-0.25)
 
 
 def test_rank_correlation_counts_ties_by_their_mean_rank():

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from learning.core.advantages import PRETRAINING, Shares
-from learning.core.annotate import (
+from learning.core.learners.base import build_learner
+from learning.core.learners.recap import Recap, RecapConfig, action_gap
+from learning.core.policies.base import PolicyConfig, build_policy, load_policy, save_policy
+from learning.core.policies.prompt import PROMPTS, guided, with_indicator
+from learning.core.sampler import FixedMixture
+from learning.core.sidecar import (
     BadSidecar,
     annotate,
     decode_annotation,
@@ -14,11 +19,6 @@ from learning.core.annotate import (
     epsilons_of,
     with_annotation,
 )
-from learning.core.learners.base import build_learner
-from learning.core.learners.recap import Recap, RecapConfig, action_gap
-from learning.core.policies.base import PolicyConfig, build_policy, load_policy, save_policy
-from learning.core.policies.prompt import PROMPTS, guided, with_indicator
-from learning.core.sampler import FixedMixture
 from learning.core.text import tokenize
 from learning.core.trainer import Trainer
 from learning.core.types import Indicator, Observation

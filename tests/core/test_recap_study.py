@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fleet.protocol.spec import TaskSpec
-from learning.core.annotate import annotate
 from learning.core.learners.hg_dagger import HgDaggerConfig
+from learning.core.sidecar import annotate
 from learning.core.types import Indicator
 from learning.experiments.analysis import last_line
 from learning.experiments.mixed_skill import Played, play, read_played, write_played

@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
 
 from fleet.models import Robot, Task
 from fleet.protocol.control import Controller
@@ -58,6 +59,13 @@ class Recorded:
         return encode_manifest(self.manifest)
 
 
+def picture(step: int) -> bytes:
+    """What every camera sees at a step: a grey that says which."""
+    return bytes(
+        simplejpeg.encode_jpeg(np.full((16, 16, 3), (step * 20) % 256, np.uint8), quality=90)
+    )
+
+
 def record(
     robot: Robot | None,
     task: Task,
@@ -73,6 +81,7 @@ def record(
     policy_sha256: str = "",
     trial: str = "",
     uid: uuid.UUID | None = None,
+    spec: RobotSpec = SPEC,
 ) -> Recorded:
     """`modes` and `numbers` are the control mode and the policy number of each step."""
     uid = uid or uuid.uuid4()
@@ -85,7 +94,7 @@ def record(
         instruction=task.instruction,
         seed=seed,
         purpose=purpose,
-        spec=SPEC,
+        spec=spec,
         started_wall_ns=1_700_000_000_000_000_000,
         policy_number=policy_number,
         policy_sha256=policy_sha256,
@@ -104,6 +113,9 @@ def record(
                 control_mode=modes[i],
                 controller=_CONTROLLER[modes[i]],
                 policy_number=numbers[i],
+                images={camera.name: picture(i) for camera in spec.cameras}
+                if i % spec.image_every == 0
+                else {},
             )
             for i in range(first, min(first + steps_per_part, len(modes)))
         ]

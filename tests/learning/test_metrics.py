@@ -4,9 +4,10 @@ import pytest
 from django.utils import timezone
 
 from learning import charts
-from learning.models import Label, Learner, PolicyVersion
+from learning.models import Learner, PolicyVersion
 from learning.models.episodes import Purpose
 from learning.selectors import metrics
+from learning.services.labels import add_label
 from tests.factories import Cast, make_robot, make_task
 from tests.learning.test_pages import make_episode, page
 
@@ -48,7 +49,7 @@ def test_success_is_counted_from_evaluations_that_ended_only(cast: Cast) -> None
 
 def test_a_persons_label_outranks_the_robots_outcome(cast: Cast) -> None:
     episode = make_episode(1, make_robot(), make_task(), purpose=Purpose.EVAL)
-    Label.objects.create(episode=episode, outcome="failure", operator=cast.labeller)
+    add_label(episode_uid=episode.uid, operator=cast.labeller, outcome="failure")
     (row,) = metrics.success_by_task()
     assert (row.rate.successes, row.rate.n) == (0, 1)
 

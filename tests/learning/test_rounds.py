@@ -79,10 +79,20 @@ def test_the_first_use_of_every_episode_is_recorded_once(robot, demonstrations):
     run(learner, steps=30)
     first = {e.pk: (e.first_trained_at, e.first_trained_step) for e in Episode.objects.all()}
     assert all(at >= before and step >= 1 for at, step in first.values())
+    uses = {use.episode_id: (use.at, use.step) for use in learner.uses.all()}
+    assert uses == first
     warm.forget_warm()
     run(learner)
     again = {e.pk: (e.first_trained_at, e.first_trained_step) for e in Episode.objects.all()}
     assert again == first
+    assert {use.episode_id: (use.at, use.step) for use in learner.uses.all()} == first
+    # Another learner has a lineage of its own; what the episode says stays the first learner's.
+    other = make_learner("other")
+    run(other, steps=30)
+    assert {use.episode_id for use in other.uses.all()} == set(first)
+    assert {
+        e.pk: (e.first_trained_at, e.first_trained_step) for e in Episode.objects.all()
+    } == first
 
 
 @pytest.mark.django_db(transaction=True)

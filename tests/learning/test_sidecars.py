@@ -5,7 +5,7 @@ import pytest
 from django.utils import timezone
 
 from learning import blobs
-from learning.core.annotate import decode_annotation
+from learning.core.sidecar import decode_annotation
 from learning.core.types import Indicator
 from learning.exceptions import LeaseLost
 from learning.models import Label, PolicyVersion, Sidecar, ThresholdVersion, ValueVersion

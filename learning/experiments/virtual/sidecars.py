@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from learning.core.advantages import FINE_TUNING, PRETRAINING, Shares
-from learning.core.annotate import annotate, epsilons_of, values_of, with_annotation
+from learning.core.annotate import values_of
 from learning.core.payload import OpenPart
 from learning.core.policies.base import PolicyConfig
 from learning.core.records import EpisodeRecord
+from learning.core.sidecar import annotate, epsilons_of, with_annotation
 from learning.core.value_training import FitConfig, fit_value
 
 

@@ -1,0 +1,248 @@
+// The labelling desk: one episode after another, one key a judgement.
+//
+// The next episodes are fetched and their first pictures decoded while one is looked at, so that a
+// label shows the next one at once; the label itself is sent beside that, from an outbox.
+import { askedOf, failurePoint, newUid, pace, verdict } from "./judging.js";
+import { Outbox } from "./outbox.js";
+import { Recording, ask } from "./pictures.js";
+import { mountReplay } from "./replay.js";
+import { count } from "./words.js";
+
+// Episodes opened ahead, and asked for ahead of those.
+const OPEN_AHEAD = 3;
+const KNOWN_AHEAD = 8;
+// Judged episodes that stay open, for taking back.
+const OPEN_BEHIND = 3;
+const FIRST_SPEED = 4;
+
+const page = document.querySelector("[data-desk]");
+const $ = (name) => page.querySelector(`[data-desk-${name}]`);
+const base = page.dataset.desk;
+const replay = mountReplay(page.querySelector("[data-replay]"));
+replay.head.speed = FIRST_SPEED;
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+let current = null;
+let ahead = [];
+let waiting = null;
+let reason = "";
+let asking = null;
+const done = [];
+const skipped = [];
+const times = [];
+
+const outbox = new Outbox({ storage: localStorage, prefix: `sop.label.${page.dataset.operator}.`, send: post, said: showUnsaved });
+
+async function post(item) {
+  const { path, uid, body } = item;
+  const headers = { "Content-Type": "application/json", ...JSON.parse(document.body.getAttribute("hx-headers")) };
+  const answer = await ask(`${base}${path}`, { method: "POST", headers, body: JSON.stringify({ ...body, uid }) });
+  await answer.json();
+}
+
+function showUnsaved(box, problem, lost) {
+  const n = box.keys().length;
+  const slot = $("unsaved");
+  slot.hidden = n === 0;
+  slot.textContent = problem && !lost ? `${count(n, "label")} not saved yet: ${problem}; trying again` : `saving ${count(n, "label")}`;
+  if (lost) say(`A label was refused and is not stored: ${problem}.`);
+}
+
+function say(words) {
+  $("message").textContent = words;
+}
+
+const names = (entries) => entries.map((entry) => entry.uid);
+
+/** Ask for more, unless enough are known or they were just asked for. */
+function refill() {
+  if (ahead.length >= KNOWN_AHEAD / 2 || asking) return asking;
+  // What is judged and not stored yet would come again.
+  const unsaved = outbox.items().map((item) => item.episode);
+  const held = [...new Set([...names(ahead), ...unsaved, ...names(done).slice(-20), ...skipped, ...(current ? [current.uid] : [])])];
+  asking = ask(`${page.dataset.queue}?n=${KNOWN_AHEAD}&without=${held.slice(-100).join(",")}`)
+    .then((answer) => answer.json())
+    .then((found) => {
+      const known = new Set([...held, ...names(ahead)]);
+      const added = found.episodes.filter((entry) => !known.has(entry.uid));
+      waiting = Math.max(0, found.waiting - added.length);
+      ahead.push(...added);
+    })
+    .catch((error) => say(`The queue cannot be read: ${error.message}.`))
+    .finally(() => {
+      asking = null;
+      openAhead();
+      show();
+    });
+  return asking;
+}
+
+function open(entry) {
+  entry.opening ??= Recording.open(`${base}${entry.uid}/replay.json`, `${page.dataset.episodes}${entry.uid}/replay.json`)
+    .then(async (recording) => {
+      await recording.first();
+      entry.recording = recording;
+      paintAhead();
+      return recording;
+    });
+  // Whoever shows it hears of it; until then it is nobody's error.
+  entry.opening.catch(() => {});
+  return entry.opening;
+}
+
+async function openAhead() {
+  // One after another: what comes next comes first.
+  for (const entry of ahead.slice(0, OPEN_AHEAD)) await open(entry).catch(() => {});
+}
+
+function paintAhead() {
+  const shown = ahead.slice(0, OPEN_AHEAD).filter((entry) => entry.recording);
+  $("ahead").replaceChildren(
+    ...shown.map(({ recording }) => {
+      const item = document.createElement("li");
+      const [camera] = recording.pictures.cameras;
+      const bitmap = camera && recording.pictures.at(camera, 0);
+      if (bitmap) {
+        const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+        canvas.getContext("2d").drawImage(bitmap, 0, 0);
+        item.append(canvas);
+      }
+      item.append(Object.assign(document.createElement("small"), { textContent: recording.replay.task }));
+      return item;
+    }),
+  );
+}
+
+/** Show the next episode. @param {number | null} sinceMs when the key that asked for it went down */
+async function next(sinceMs = null) {
+  const entry = ahead.shift() ?? null;
+  current = entry;
+  reason = "";
+  if (entry) {
+    if (!entry.recording) replay.say("Loading the next episode.");
+    try {
+      const recording = entry.recording ?? (await open(entry));
+      if (current !== entry) return;
+      present(entry, recording, sinceMs);
+    } catch (error) {
+      if (current !== entry) return;
+      say(`Episode ${entry.uid.slice(0, 8)} cannot be shown and is left out: ${error.message}.`);
+      skipped.push(entry.uid);
+      return next();
+    }
+  }
+  show();
+  // The picture first: what comes later must not keep the browser from drawing it.
+  await drawn();
+  await refill();
+  openAhead();
+  if (!current && ahead.length) return next();
+}
+
+/** Resolves when the browser has drawn what was changed; in a hidden tab, which draws nothing, soon. */
+function drawn() {
+  return new Promise((done) => {
+    requestAnimationFrame(() => setTimeout(done));
+    setTimeout(done, 250);
+  });
+}
+
+function present(entry, recording, sinceMs) {
+  replay.show(recording);
+  // For whoever measures: from the key to the first picture of the next episode.
+  if (sinceMs !== null) drawn().then(() => performance.measure("sop:next-frame", { start: sinceMs, end: performance.now(), detail: entry.uid }));
+  if (!still.matches && !replay.head.playing) replay.act("play");
+}
+
+function show() {
+  const empty = !current && !asking;
+  page.querySelector("[data-replay]").hidden = !current;
+  $("empty").hidden = !empty;
+  $("panel").hidden = !current;
+  const left = waiting === null ? "" : String(waiting + ahead.length + (current ? 1 : 0));
+  $("waiting").textContent = left && `${left} waiting · ordered by what teaches most`;
+  const rate = pace(times, Date.now());
+  $("pace").textContent = times.length ? `${count(times.length, "label")} in this session${rate ? ` · ${Math.round(rate)} a minute` : ""}` : "";
+  $("undo").disabled = done.length === 0;
+  if (!current?.recording) return;
+  const { replay: told } = current.recording;
+  $("title").textContent = `Episode ${told.uid.slice(0, 8)}`;
+  $("robot").textContent = [told.robot, told.policy_number === null ? "" : `v${told.policy_number}`].filter(Boolean).join(" · ");
+  const spans = told.interventions.map((i) => `steps ${i.start} to ${i.end}`);
+  const helped = spans.length ? ` ${count(spans.length, "intervention")}: ${spans.join(", ")}.` : "";
+  $("task").textContent = `${told.task}: “${told.instruction}”.${helped}`;
+  paintChoice();
+  paintAhead();
+}
+
+function paintChoice() {
+  const point = failurePoint(replay.head);
+  for (const slot of page.querySelectorAll("[data-point]")) slot.textContent = point === null ? "" : `at step ${point}`;
+  for (const chip of page.querySelectorAll("[data-reason]")) chip.setAttribute("aria-pressed", String(chip.dataset.reason === reason));
+}
+
+function label(outcome, sinceMs) {
+  if (!current?.recording) return;
+  const entry = current;
+  const uid = newUid();
+  const body = verdict(uid, outcome, replay.head, reason);
+  done.push({ uid: entry.uid, label: uid, entry });
+  if (done.length > OPEN_BEHIND) {
+    const old = done[done.length - 1 - OPEN_BEHIND];
+    old.entry.recording?.close();
+    delete old.entry.recording;
+    delete old.entry.opening;
+  }
+  times.push(Date.now());
+  next(sinceMs);
+  const detail = [body.failure_step === null ? "" : `at step ${body.failure_step}`, body.reason.replaceAll("_", " ")].filter(Boolean).join(", ");
+  say(`${entry.uid.slice(0, 8)}: ${outcome}${detail ? `, ${detail}` : ""}`);
+  outbox.put({ uid, episode: entry.uid, path: `${entry.uid}/give/`, body }, drawn());
+}
+
+function undo() {
+  const last = done.pop();
+  if (!last) return;
+  times.pop();
+  if (current) ahead.unshift(current);
+  ahead.unshift(last.entry);
+  say(`${last.uid.slice(0, 8)}: taken back, judge it again`);
+  outbox.put({ uid: newUid(), episode: last.uid, path: "withdraw/", body: { label: last.label } });
+  next();
+}
+
+function skip() {
+  if (!current) return;
+  skipped.push(current.uid);
+  say(`${current.uid.slice(0, 8)}: skipped`);
+  current.recording?.close();
+  next();
+}
+
+function chooseReason(number) {
+  const chip = page.querySelectorAll("[data-reason]")[number - 1];
+  if (!chip) return;
+  reason = reason === chip.dataset.reason ? "" : chip.dataset.reason;
+  paintChoice();
+}
+
+document.addEventListener("keydown", (event) => {
+  const focus = document.activeElement;
+  const asked = askedOf(event, { tag: focus?.tagName ?? "", type: focus?.type });
+  if (!asked) return;
+  event.preventDefault();
+  if (asked.label) label(asked.label, event.timeStamp);
+  else if (asked.reason) chooseReason(asked.reason);
+  else if (asked.undo) undo();
+  else skip();
+});
+for (const button of page.querySelectorAll("[data-label]")) button.addEventListener("click", (event) => label(button.dataset.label, event.timeStamp));
+for (const [i, chip] of [...page.querySelectorAll("[data-reason]")].entries()) chip.addEventListener("click", () => chooseReason(i + 1));
+$("undo").addEventListener("click", undo);
+$("skip").addEventListener("click", skip);
+replay.changed = paintChoice;
+
+if (page.dataset.first) ahead.push({ uid: page.dataset.first, task: "" });
+outbox.flush();
+showUnsaved(outbox, "", null);
+next();

@@ -1,0 +1,225 @@
+// The replay player: synchronised cameras, a scrubber, and strips that share its time.
+//
+// `mountReplay(element)` brings templates/learning/_replay.html to life. A page that shows one
+// episode loads this module and is done; the labelling desk gives its player one after another.
+import { Playhead, controllerAt, meaningOf } from "./playback.js";
+import { Recording } from "./pictures.js";
+import { drawStrips, legendOf } from "./strips.js";
+
+const WORDS = { policy: "policy in control", human: "operator in control", handover: "handover", nobody: "nobody in control" };
+
+export class Replay {
+  /** @param {HTMLElement} element from _replay.html @param {{keys?: boolean}} options */
+  constructor(element, { keys = true } = {}) {
+    this.element = element;
+    this.part = (name) => element.querySelector(`[data-replay-${name}]`);
+    this.recording = null;
+    this.head = new Playhead(0, 0.05);
+    this.canvases = [];
+    // Called when the step or what is shown changed.
+    this.changed = () => {};
+    this.part("scrub").addEventListener("input", (event) => this.seek(Number(event.target.value)));
+    for (const button of element.querySelectorAll("[data-replay-do]")) {
+      button.addEventListener("click", () => this.act(button.dataset.replayDo));
+    }
+    this.part("strips").addEventListener("pointerdown", (event) => this.grab(event));
+    this.part("strips").addEventListener("pointermove", (event) => event.buttons & 1 && this.grab(event));
+    if (keys) document.addEventListener("keydown", (event) => this.pressed(event));
+  }
+
+  get step() {
+    return this.head.step;
+  }
+
+  /** Fetch an episode and show it. @param {string} url of its replay.json */
+  async open(url) {
+    this.say("Loading the episode.");
+    try {
+      this.show(await Recording.open(url));
+    } catch (error) {
+      this.say(`The replay cannot be shown: ${error.message}.`);
+    }
+  }
+
+  /** Show an episode from its first step; what is at hand is drawn before this returns. */
+  show(recording) {
+    this.recording = recording;
+    const { replay } = recording;
+    const speed = this.head.speed;
+    this.head = new Playhead(replay.steps, replay.control_period_s);
+    this.head.speed = speed;
+    this.part("body").hidden = false;
+    this.part("scrub").max = String(this.head.last);
+    this.layCameras(replay.cameras);
+    drawStrips(this.part("lanes"), replay);
+    this.drawLegend(replay);
+    const suggestion = this.part("suggestion");
+    suggestion.hidden = !replay.suggestion;
+    if (replay.suggestion) suggestion.firstElementChild.textContent = `Suggested point of failure: step ${replay.suggestion.step}`;
+    this.say(noticeOf(replay));
+    this.draw();
+    this.load();
+  }
+
+  load() {
+    const { recording } = this;
+    if (!recording?.pictures.cameras.length) return;
+    recording.pictures.loadFrom(this.head.step).then(
+      () => this.recording === recording && this.draw(),
+      (error) => {
+        if (this.recording !== recording || error.name === "AbortError") return;
+        this.head.pause();
+        this.say(`Pictures are missing: ${error.message}. Move in the replay to try again.`);
+        this.draw();
+      },
+    );
+    recording.pictures.load(Math.floor(this.head.step / 64)).then(() => this.recording === recording && this.draw(), () => {});
+  }
+
+  /** @param {string} words empty: nothing to say */
+  say(words) {
+    const notice = this.part("notice");
+    if (notice.textContent !== words) notice.textContent = words;
+    notice.hidden = words === "";
+  }
+
+  seek(step) {
+    this.head.pause();
+    this.head.seek(step, performance.now());
+    if (this.recording && !this.recording.pictures.ready(this.head.step)) this.load();
+    this.draw();
+  }
+
+  act(what, far = false) {
+    if (!this.recording) return;
+    const now = performance.now();
+    const stride = far ? 10 : 1;
+    if (what === "play") this.head.toggle(now);
+    else if (what === "back") return this.seek(this.head.step - stride);
+    else if (what === "on") return this.seek(this.head.step + stride);
+    else if (what === "start") return this.seek(0);
+    else if (what === "end") return this.seek(this.head.last);
+    else if (what === "slower") this.head.changeSpeed(-1, now);
+    else if (what === "faster") this.head.changeSpeed(1, now);
+    else if (what === "suggestion" && this.recording.replay.suggestion) return this.seek(this.recording.replay.suggestion.step);
+    this.draw();
+    if (this.head.playing) this.run();
+  }
+
+  run() {
+    if (this.running) return;
+    const tick = (now) => {
+      this.running = this.head.playing;
+      if (!this.running) return this.draw();
+      const pictures = this.recording.pictures;
+      if (this.head.advance(now, (step) => pictures.ready(step))) this.draw();
+      requestAnimationFrame(tick);
+    };
+    this.running = true;
+    requestAnimationFrame(tick);
+  }
+
+  pressed(event) {
+    const focus = document.activeElement;
+    const what = meaningOf(event, { tag: focus?.tagName ?? "", type: focus?.type });
+    if (!what || !this.recording || this.element.hidden) return;
+    event.preventDefault();
+    this.act(what, event.shiftKey);
+  }
+
+  grab(event) {
+    const box = this.part("strips").getBoundingClientRect();
+    if (this.recording && box.width) this.seek(((event.clientX - box.left) / box.width) * this.head.steps - 0.5);
+  }
+
+  layCameras(cameras) {
+    const place = this.part("cameras");
+    const names = cameras.map((camera) => camera.name).join();
+    if (place.dataset.names !== names || !this.canvases.length) {
+      place.dataset.names = names;
+      this.canvases = cameras.map(({ title }) => {
+        const figure = document.createElement("figure");
+        figure.className = "vid";
+        const canvas = document.createElement("canvas");
+        canvas.setAttribute("role", "img");
+        canvas.setAttribute("aria-label", `${title} camera`);
+        figure.append(canvas, Object.assign(document.createElement("figcaption"), { className: "plate title", textContent: title }));
+        place.append(figure);
+        return canvas;
+      });
+      place.replaceChildren(...this.canvases.map((canvas) => canvas.parentElement));
+    }
+    // Never the last episode's picture under this one's name.
+    for (const canvas of this.canvases) blank(canvas);
+  }
+
+  drawLegend(replay) {
+    this.part("legend").replaceChildren(
+      ...legendOf(replay).map(({ kind, word }) => Object.assign(document.createElement("span"), { className: `chip ${kind}`, textContent: word })),
+    );
+  }
+
+  draw() {
+    const { recording, head } = this;
+    if (!recording) return;
+    const { replay, pictures } = recording;
+    replay.cameras.forEach(({ name }, i) => this.paint(this.canvases[i], name, head.step));
+    const share = (head.step + 0.5) / Math.max(1, replay.steps);
+    this.part("line").style.left = `${100 * share}%`;
+    const scrub = this.part("scrub");
+    scrub.value = String(head.step);
+    const at = (head.step * replay.control_period_s).toFixed(1);
+    const who = WORDS[controllerAt(replay.control, head.step)];
+    scrub.setAttribute("aria-valuetext", `step ${head.step} of ${head.last}, ${at} seconds, ${who}`);
+    this.part("where").textContent = `step ${head.step} of ${head.last} · ${at} s · ${who}`;
+    this.part("speed").textContent = `${head.speed}×`;
+    const waiting = !pictures.ready(head.step) || (head.playing && !pictures.ready(Math.min(head.last, head.step + 1)));
+    this.element.toggleAttribute("data-waiting", waiting);
+    this.element.dataset.step = String(head.step);
+    const play = this.part("play");
+    play.setAttribute("aria-pressed", String(head.playing));
+    play.firstElementChild.textContent = head.playing ? "Pause" : "Play";
+    this.changed();
+  }
+
+  paint(canvas, camera, step) {
+    const { recording } = this;
+    const bitmap = recording.pictures.at(camera, step);
+    if (bitmap) return put(canvas, bitmap, this);
+    recording.pictures.decode(camera, step).then(
+      (decoded) => decoded && this.recording === recording && this.head.step === step && put(canvas, decoded, this),
+      () => {},
+    );
+  }
+}
+
+function put(canvas, bitmap, replay) {
+  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+    canvas.width = bitmap.width;
+    canvas.height = bitmap.height;
+  }
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  canvas.dataset.shown = replay.recording.replay.uid;
+  canvas.dataset.step = String(replay.head.step);
+}
+
+function blank(canvas) {
+  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  delete canvas.dataset.shown;
+}
+
+/** What a person has to know of an episode beside what they see. @param {object} replay */
+export function noticeOf(replay) {
+  const words = [];
+  if (!replay.cameras.length) words.push("This episode was recorded without cameras: the robot senses states only. What it did is drawn below.");
+  if (replay.recorded_steps > replay.steps) words.push(`Only the first ${replay.steps} of ${replay.recorded_steps} steps are shown.`);
+  if (!replay.complete) words.push("The recording was cut short and is never trained on.");
+  return words.join(" ");
+}
+
+/** @param {HTMLElement} element @param {{keys?: boolean}} options @returns {Replay} */
+export function mountReplay(element, options = {}) {
+  const replay = new Replay(element, options);
+  if (element.dataset.replay) replay.open(element.dataset.replay);
+  return replay;
+}

@@ -1,0 +1,112 @@
+// The strips under a replay: value, advantage, indicator, doubt, actions, and who had control.
+import { pathOf, rangeOf, runs } from "./playback.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const STATE = { policy: "autonomous", human: "human", handover: "handover", nobody: "holding" };
+const WORDS = { policy: "policy", human: "operator", handover: "handover", nobody: "nobody" };
+const SERIES = ["accent", "s2", "s3", "s4", "s5", "s6", "s7", "s8"];
+const LOW = 18;
+const HIGH = 56;
+
+function shape(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+  return element;
+}
+
+const rect = (start, end, height, kind) =>
+  shape("rect", { x: start, y: 0, width: end - start, height, class: kind });
+
+function strip(title, note, height, label, shapes, steps) {
+  const row = document.createElement("div");
+  row.className = "strip";
+  const head = document.createElement("div");
+  head.className = "row";
+  head.append(Object.assign(document.createElement("span"), { textContent: title }));
+  head.append(Object.assign(document.createElement("small"), { textContent: note }));
+  const svg = shape("svg", {
+    viewBox: `0 0 ${Math.max(1, steps)} ${height}`, preserveAspectRatio: "none", role: "img",
+    class: height === LOW ? "lane" : "lane tall", "aria-label": label,
+  });
+  svg.append(...shapes);
+  row.append(head, svg);
+  return row;
+}
+
+function valueStrip(replay) {
+  const { value, value_function: by, steps, suggestion } = replay;
+  const range = rangeOf(value);
+  const line = pathOf(value, range, HIGH);
+  const shapes = [shape("path", { d: `${line}L${steps} ${HIGH}L0 ${HIGH}Z`, class: "area" }), shape("path", { d: line, class: "line accent" })];
+  if (suggestion) shapes.push(shape("line", { x1: suggestion.step, x2: suggestion.step, y1: 0, y2: HIGH, class: "drop" }));
+  const quality = by.correlation === null ? "not yet judged" : `Spearman ${by.correlation.toFixed(2)}`;
+  const note = `${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
+  const words = suggestion ? `falls most at step ${suggestion.step}` : "falls nowhere much";
+  return strip(`Value (function ${by.number}, ${quality})`, note, HIGH, `value of each step: ${note}, ${words}`, shapes, steps);
+}
+
+function advantageStrip(replay) {
+  const { advantage, value_function: by, steps } = replay;
+  const range = rangeOf([...advantage, by.epsilon ?? 0]);
+  const shapes = [shape("path", { d: pathOf(advantage, range, HIGH), class: "line accent" })];
+  if (by.epsilon !== null) {
+    const y = HIGH - ((by.epsilon - range[0]) / (range[1] - range[0])) * HIGH;
+    shapes.unshift(shape("line", { x1: 0, x2: steps, y1: y, y2: y, class: "level" }));
+  }
+  const note = by.epsilon === null ? "no threshold" : `line: threshold ε ${by.epsilon.toFixed(3)}`;
+  return strip("Advantage", note, HIGH, `advantage of each step, ${note}`, shapes, steps);
+}
+
+function indicatorStrip(replay) {
+  const spans = runs(replay.indicator);
+  const kinds = ["none", "negative", "positive"];
+  const positive = replay.indicator.filter((i) => i === 2).length;
+  const share = Math.round((100 * positive) / Math.max(1, replay.indicator.length));
+  const note = `${share} % of ${replay.indicator.length} steps positive`;
+  const shapes = spans.map((s) => rect(s.start, s.end, LOW, kinds[s.value] ?? "none"));
+  return strip("Told to the policy as positive", note, LOW, note, shapes, replay.steps);
+}
+
+function controlStrip(replay) {
+  const shapes = replay.control.map((s) => rect(s.start, s.end, LOW, STATE[s.who]));
+  const words = replay.control.map((s) => `${WORDS[s.who]} steps ${s.start} to ${s.end}`).join(", ");
+  const people = replay.interventions.map((i) => `${i.operator}${i.operator_kind === "human" ? "" : ` (${i.operator_kind})`}`);
+  const note = people.length ? `corrected by ${[...new Set(people)].join(", ")}` : "no intervention";
+  return strip("Who had control", note, LOW, `who had control: ${words}`, shapes, replay.steps);
+}
+
+function lines(title, names, rows, steps) {
+  const range = rangeOf(rows.flat());
+  const shapes = names.map((_, i) =>
+    shape("path", { d: pathOf(rows.map((row) => row[i]), range, HIGH), class: `line ${SERIES[i % SERIES.length]}` }),
+  );
+  const note = `${names.join(", ")}: ${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
+  return strip(title, note, HIGH, `${title}, ${note}`, shapes, steps);
+}
+
+function doubtStrip(replay) {
+  const range = rangeOf(replay.doubt);
+  const note = `${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
+  const shapes = [shape("path", { d: pathOf(replay.doubt, range, HIGH), class: "line accent" })];
+  return strip("Doubt", note, HIGH, `doubt of each step: ${note}`, shapes, replay.steps);
+}
+
+/** Words under the strips: every colour has one. @param {object} replay */
+export function legendOf(replay) {
+  return [...new Set(replay.control.map((s) => s.who))].map((who) => ({ kind: STATE[who], word: WORDS[who] }));
+}
+
+/** Draw every strip that there is something for. @param {Element} place @param {object} replay */
+export function drawStrips(place, replay) {
+  const strips = [];
+  if (replay.value) strips.push(valueStrip(replay));
+  if (replay.advantage) strips.push(advantageStrip(replay));
+  if (replay.indicator) strips.push(indicatorStrip(replay));
+  strips.push(controlStrip(replay));
+  if (replay.doubt) strips.push(doubtStrip(replay));
+  if (!replay.cameras.length && replay.action.length) {
+    strips.push(lines("Action", replay.action_names, replay.action, replay.steps));
+    strips.push(lines("State", replay.state_names, replay.state, replay.steps));
+  }
+  place.replaceChildren(...strips);
+}

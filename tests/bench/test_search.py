@@ -1,0 +1,17 @@
+import pytest
+
+from learning.selectors.episodes import misjudged
+from learning.selectors.search import Search, find
+from tests.bench.many_episodes import make_episodes
+from tests.bench.search import KINDS, timed
+
+
+@pytest.mark.django_db
+def test_every_kind_of_search_is_answered_over_rows_that_agree_with_each_other():
+    make_episodes(500)
+    assert find(Search()).count == 500
+    assert not misjudged().exists()
+    assert find(Search(operator="operator-03")).count > 0
+    found = timed(1)
+    assert set(found) == set(KINDS)
+    assert all(len(ms) == 1 and ms[0] > 0 for ms in found.values())
