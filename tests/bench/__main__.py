@@ -25,7 +25,7 @@ from learning.experiments.analysis import quantile
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, System, SystemFailed, running_system
-from tests.bench import chromium, deadman, efficiency, fleet, kills, sampling
+from tests.bench import chromium, deadman, efficiency, fleet, helping, kills, sampling
 from tests.bench.report import Measure, last_line, machine, table
 from tests.bench.steal import StealWatch
 
@@ -43,10 +43,11 @@ class Extent:
     presses: int = 120
     cuts: int = 120
     kills: int = 100
+    asks: int = 120
 
 
 # To see that everything can be measured, not to measure it.
-QUICK = Extent(watch_s=30.0, presses=10, cuts=12, kills=8)
+QUICK = Extent(watch_s=30.0, presses=10, cuts=12, kills=8, asks=12)
 
 
 def say(text: str) -> None:
@@ -177,6 +178,35 @@ def keys(system: System, extent: Extent) -> list[Measure]:
     ]
 
 
+def helped(system: System, extent: Extent) -> list[Measure]:
+    """Measure how soon an operator sees that a robot asks for help."""
+    say(f"asking for help {extent.asks} times")
+    with StealWatch() as steal:
+        seen, lost = asyncio.run(
+            helping.measure(
+                system.url,
+                token=system.operator_token(SPARE),
+                robots=list(system.robots),
+                asks=extent.asks,
+                budget_s=120,
+            )
+        )
+    latencies = [one.seen_ms for one in seen]
+    return [
+        Measure(
+            "help_p95_ms",
+            quantile(latencies, 0.95),
+            "ms",
+            "<= 300",
+            latencies,
+            "need raised on the robot to its request on another operator's socket; with the way "
+            "of a person's wish to the robot before it p95 "
+            f"{quantile([one.asked_ms for one in seen], 0.95):.0f} ms; {lost} asks without a "
+            f"measurement; {steal}",
+        )
+    ]
+
+
 def ready(system: System) -> list[Measure]:
     """Report how long the second start took."""
     return [
@@ -277,6 +307,8 @@ def measure(
             part(cuts, system, extent)
         if wanted("command_p95_ms"):
             part(keys, system, extent)
+        if wanted("help_p95_ms"):
+            part(helped, system, extent)
         part(mixed, system)
     if wanted("partial_episodes"):
         say("third start, without robots")
