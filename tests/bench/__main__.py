@@ -31,6 +31,7 @@ from tests.bench import (
     efficiency,
     fleet,
     grants,
+    helping,
     kills,
     labelling,
     sampling,
@@ -56,6 +57,7 @@ class Extent:
     kills: int = 100
     grants: int = 100
     labels: int = 60
+    asks: int = 120
     pictures: video.Lengths = field(default_factory=video.Lengths)
 
 
@@ -67,6 +69,7 @@ QUICK = Extent(
     kills=8,
     grants=8,
     labels=8,
+    asks=12,
     pictures=video.Lengths(10.0, 5.0, 60.0),
 )
 
@@ -248,6 +251,35 @@ def labels(system: System, extent: Extent) -> list[Measure]:
     ]
 
 
+def helped(system: System, extent: Extent) -> list[Measure]:
+    """Measure how soon an operator sees that a robot asks for help."""
+    say(f"asking for help {extent.asks} times")
+    with StealWatch() as steal:
+        seen, lost = asyncio.run(
+            helping.measure(
+                system.url,
+                token=system.operator_token(SPARE),
+                robots=list(system.robots),
+                asks=extent.asks,
+                budget_s=120,
+            )
+        )
+    latencies = [one.seen_ms for one in seen]
+    return [
+        Measure(
+            "help_p95_ms",
+            quantile(latencies, 0.95),
+            "ms",
+            "<= 300",
+            latencies,
+            "need raised on the robot to its request on another operator's socket; with the way "
+            "of a person's wish to the robot before it p95 "
+            f"{quantile([one.asked_ms for one in seen], 0.95):.0f} ms; {lost} asks without a "
+            f"measurement; {steal}",
+        )
+    ]
+
+
 def ready(system: System) -> list[Measure]:
     """Report how long the second start took."""
     return [
@@ -352,6 +384,8 @@ def measure(
             part(granted, system, extent)
         if wanted("label_next_frame_p95_ms"):
             part(labels, system, extent)
+        if wanted("help_p95_ms"):
+            part(helped, system, extent)
         part(mixed, system)
     if wanted("partial_episodes"):
         say("third start, without robots")
