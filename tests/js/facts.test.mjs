@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { behind, changed, condition, facts, holder, matches, outcomes, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
+import { behind, changed, condition, facts, holder, matches, offers, outcomes, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
 
 function state(more = {}, beat = {}) {
   return {
@@ -134,4 +134,13 @@ test("a tick alone does not make pages ask the server", () => {
   assert.equal(changed(state(), state({}, { tick: 88 })), false);
   assert.equal(changed(state(), state({}, { mode: "holding" })), true);
   assert.equal(changed(undefined, state()), true);
+});
+
+test("what is offered fits what the robot does", () => {
+  const said = (s) => Object.entries(offers(s, condition(s))).filter(([, may]) => may).map(([name]) => name);
+  assert.deepEqual(said(state({}, { episode: "e1" })), ["hold", "judge"]);
+  assert.deepEqual(said(state({}, { episode: "e1", purpose: "eval" })), []);
+  assert.deepEqual(said(state({}, { mode: "holding", episode: "" })), ["resume"]);
+  assert.deepEqual(said(state({}, { mode: "stopped" })), ["release"]);
+  assert.deepEqual(said(state({ stop_pending: true }, { mode: "stopped" })), []);
 });
