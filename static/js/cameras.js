@@ -5,6 +5,8 @@ import { age } from "./words.js";
 
 export const ZOOM_MOST = 4;
 const ZOOMS = [1, 2, 3];
+// A robot's own axes, where no camera gives a sense of direction: forward is +y.
+const OWN_AXES_RAD = Math.PI / 2;
 
 /**
  * Zoom so that the point under the pointer stays where it is and the picture still fills its frame.
@@ -62,6 +64,19 @@ export class Cameras {
   /** How old the picture is that people drive by. */
   ageMs(nowMs) {
     return this.ages.get(this.main?.dataset.camera)?.at(nowMs) ?? Infinity;
+  }
+
+  /**
+   * Let a driver's forward be where the large picture looks, or along the robot's axes, and say so.
+   * @param {import("./drive.js").Driver} driver @param {"camera"|"robot"} frame
+   */
+  direct(driver, frame) {
+    const heading = frame === "robot" ? null : this.camera?.heading_rad;
+    driver.headingRad = heading ?? OWN_AXES_RAD;
+    const hint = this.page.querySelector("[data-hint]");
+    if (!hint) return;
+    const [side, axis] = driver.mirrored ? ["right", "+x"] : ["left", "−x"];
+    write(hint, heading != null ? `W moves away from this camera, A to its ${side}` : `W moves along the robot's +y axis, A along ${axis}`);
   }
 
   /** Put a camera into the large frame, and the one there into its place. */

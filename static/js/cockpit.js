@@ -1,20 +1,19 @@
 // The robot page: pictures, who holds the robot, take over and hand back, outcome, release, resume.
 import { Cameras } from "./cameras.js";
 import { Controls } from "./controls.js";
-import { Driver, lockout } from "./drive.js";
+import { Driver } from "./drive.js";
 import { Episode } from "./episode.js";
-import { condition, facts, holder, takeoverOffer, underEvaluation } from "./facts.js";
+import { condition, facts, holder, offers, takeoverOffer } from "./facts.js";
 import { Feeds } from "./feed.js";
 import { HandoverRow } from "./handover.js";
-import { Latency, latencyKind, latencyWords } from "./latency.js";
+import { Lamp } from "./lamp.js";
 import { pageLink } from "./link.js";
-import { colour, paint, write } from "./paint.js";
+import { paint, write } from "./paint.js";
 
 const SHOW_MS = 100;
 const LANES_MS = 250;
 // What was said stays this long: longer than it takes to look up from the picture.
 const SAID_MS = 8000;
-const LOCKED = { stale: "Driving locked: the picture is stale", late: "Driving locked: the link is too late" };
 
 const page = document.querySelector("[data-cockpit]");
 const spec = JSON.parse(document.getElementById("robot-spec").textContent);
@@ -24,26 +23,14 @@ const link = pageLink();
 const feeds = new Feeds(document.body.dataset.feedSocket);
 const cameras = new Cameras({ page, spec, robot, feeds, changed: () => showFrame() });
 const episode = new Episode(page, spec);
-// A robot's own axes, where no camera gives a sense of direction: forward is +y.
-const OWN_AXES_RAD = Math.PI / 2;
-const driver = new Driver({
-  robot,
-  actionNames: spec.action_names,
-  low: spec.action_low,
-  high: spec.action_high,
-  headingRad: OWN_AXES_RAD,
-});
+const driver = new Driver({ robot, actionNames: spec.action_names, low: spec.action_low, high: spec.action_high, headingRad: 0 });
 let state = null;
 let telemetry = null;
-const latency = new Latency();
 let asking = false;
 let saidMs = performance.now();
 // Whether a state with our lease was seen: one from before the grant must not look like its end.
 let seen = false;
 
-/** From here to the robot and back: by commands while there are any, else by what probes both ways say. */
-const latencyMs = () => latency.at(performance.now(), link.rttMs + (state?.heartbeat?.rtt_ms ?? NaN));
-const seenNow = () => ({ frameAgeMs: cameras.ageMs(performance.now()), latencyMs: latencyMs() });
 const mine = () => driver.epoch !== null;
 
 /** Say something once, until the next thing is said. */
@@ -102,50 +89,44 @@ const handover = new HandoverRow({
   say,
   now: () => ({ mine: mine(), held: state ? holder(state, link.operator) : "", you: link.operator, epoch: driver.epoch }),
 });
+const lamp = new Lamp({
+  page,
+  ageMs: (now) => cameras.ageMs(now),
+  probedMs: () => link.rttMs + (state?.heartbeat?.rtt_ms ?? NaN),
+  say,
+});
 let controls = null;
 controls = new Controls({
   page,
   driver,
   actions,
-  seen: seenNow,
-  send: (message) => {
-    if (link.send(message) && message.type === "Drive") latency.sent(message.t_client_ms);
-  },
+  seen: () => lamp.seen(),
+  send: (message) => link.send(message) && lamp.sent(message),
   say,
   frameChanged: () => showFrame(),
 });
 showFrame();
 
-/** Drive in the frame of the large picture or in the robot's own, and say which way forward is. */
+/** Drive in the frame of the large picture, or in the robot's own. */
 function showFrame() {
-  const heading = controls?.liked.frame === "robot" ? null : cameras.camera?.heading_rad;
-  driver.headingRad = heading ?? OWN_AXES_RAD;
-  const hint = $("hint");
-  if (!hint) return;
-  const [side, axis] = driver.mirrored ? ["right", "+x"] : ["left", "−x"];
-  write(hint, heading != null ? `W moves away from this camera, A to its ${side}` : `W moves along the robot's +y axis, A along ${axis}`);
+  cameras.direct(driver, controls?.liked.frame ?? "camera");
 }
 
 function show() {
   if (!state) return;
-  const context = { you: link.operator, nowMs: link.now(), online: link.online };
-  const said = facts(state, context);
+  const said = facts(state, { you: link.operator, nowMs: link.now(), online: link.online });
   paint(page, said);
   for (const slot of document.querySelectorAll("header [data-live]")) write(slot, said[slot.dataset.live] ?? "");
   const kind = link.online ? condition(state) : "offline";
-  const evaluation = underEvaluation(state);
   const offer = mine() ? { free: true, words: "Driving · hand back" } : takeoverOffer(state, kind, link.operator);
   $("takeover").disabled = page.dataset.mayDrive !== "true" || !offer.free;
   write($("takeover-word"), offer.words);
   page.classList.toggle("mine", mine());
   handover.show();
   const may = page.dataset.mayDrive === "true" && link.online;
-  $("hold").hidden = !(may && kind === "autonomous" && !evaluation);
-  $("release").hidden = !(may && kind === "stopped" && !state.stop_pending);
-  $("resume").hidden = !(may && kind === "holding" && !state.lease);
-  for (const outcome of page.querySelectorAll("[data-outcome]")) {
-    outcome.disabled = !may || evaluation || !state.heartbeat?.episode || (kind !== "human" && kind !== "autonomous" && kind !== "holding");
-  }
+  const offered = offers(state, kind);
+  for (const name of ["hold", "release", "resume"]) $(name).hidden = !(may && offered[name]);
+  for (const outcome of page.querySelectorAll("[data-outcome]")) outcome.disabled = !(may && offered.judge);
   episode.describe();
 }
 
@@ -154,22 +135,9 @@ function showFast() {
   const now = performance.now();
   cameras.tell(now);
   episode.showPlan(cameras, condition(state ?? { connection: "offline" }) === "human", now);
-  const locked = mine() ? lockout(seenNow()) : "";
-  const plate = $("lockout");
-  if (plate) {
-    if (!plate.hidden && !locked && mine()) say("Driving is free again. Press a key to go on.");
-    if (locked) write(plate, LOCKED[locked]);
-    plate.hidden = !locked;
-  }
+  lamp.show(link.online, mine());
   if (now - saidMs > SAID_MS && page.dataset.mayDrive === "true") say("");
-  const ms = link.online ? latencyMs() : NaN;
-  const light = $("latency");
-  write(light, latencyWords(ms));
-  colour(light, latencyKind(ms), ["good", "holding", "bad", "offline"]);
-  if (!telemetry) return;
-  const { state: values, action } = telemetry;
-  spec.state_names.slice(0, 4).forEach((name, i) => write($(`value='${name}'`), values[i].toFixed(3)));
-  write($("applied"), action.map((v) => v.toFixed(2)).join("  "));
+  if (telemetry) episode.showNumbers(telemetry);
 }
 
 const on = (name, then) => document.body.addEventListener(name, (event) => then(event.detail));
@@ -195,7 +163,7 @@ on("sop:takeover", (message) => {
   asking = seen = false;
   if (!message.lease) return say(message.reason || "The robot is not free.", "bad");
   const gripper = spec.action_names.findIndex((name) => name.includes("gripper"));
-  latency.forget();
+  lamp.latency.forget();
   handover.passingTo = "";
   driver.grant(message.lease.epoch, gripper >= 0 && (telemetry?.action[gripper] ?? 0) > 0);
   controls.showGripper();
@@ -204,7 +172,7 @@ on("sop:takeover", (message) => {
 });
 on("sop:answer", ({ robot: name, answer }) => {
   if (name !== robot) return;
-  if (answer.command === "Teleop" || answer.command === "Probe") latency.answered(answer.t_client_ms, performance.now());
+  lamp.answered(answer);
   if (answer.command === "Probe") return;
   if (answer.command === "Teleop") {
     page.dataset.accepted = String(Number(page.dataset.accepted ?? 0) + (answer.accepted ? 1 : 0));

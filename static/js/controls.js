@@ -88,7 +88,11 @@ export class Controls {
     }
     this.prefer(preferences(remembered));
     this.fields.speed.addEventListener("input", () => this.prefer({ speed: Number(this.fields.speed.value) }));
-    this.fields.frame.addEventListener("change", () => this.prefer({ frame: this.fields.frame.value }));
+    this.fields.frame.addEventListener("change", () => {
+      this.prefer({ frame: this.fields.frame.value });
+      // A list that keeps the focus would keep the driving keys, too.
+      this.fields.frame.blur();
+    });
     this.fields.mirrored.addEventListener("change", () => this.prefer({ mirrored: this.fields.mirrored.checked }));
   }
 

@@ -8,6 +8,7 @@ export class Episode {
   /** @param {HTMLElement} page @param {object} spec a RobotSpec */
   constructor(page, spec) {
     this.page = page;
+    this.spec = spec;
     this.plan = new Plan(spec);
     this.traces = new Traces(page, spec);
     this.line = { episode: "", spans: [] };
@@ -26,6 +27,12 @@ export class Episode {
   /** Say in words who had control, for people who do not see the bar. */
   describe() {
     write(this.words, describe(this.line));
+  }
+
+  /** The numbers of one tick. @param {object} telemetry */
+  showNumbers({ state, action }) {
+    this.spec.state_names.slice(0, 4).forEach((name, i) => write(this.page.querySelector(`[data-value='${name}']`), state[i].toFixed(3)));
+    write(this.page.querySelector("[data-applied]"), action.map((v) => v.toFixed(2)).join("  "));
   }
 
   /** The lanes of the episode, all over the same ticks. */

@@ -140,6 +140,21 @@ export function takeoverOffer(state, kind, you) {
   return { free: true, words: "Take over" };
 }
 
+/**
+ * What else a person who may drive may do with a robot as it is.
+ * @param {object} state @param {string} kind its condition as shown
+ * @returns {{hold: boolean, release: boolean, resume: boolean, judge: boolean}}
+ */
+export function offers(state, kind) {
+  const evaluation = underEvaluation(state);
+  return {
+    hold: kind === "autonomous" && !evaluation,
+    release: kind === "stopped" && !state.stop_pending,
+    resume: kind === "holding" && !state.lease,
+    judge: ["human", "autonomous", "holding"].includes(kind) && !evaluation && Boolean(state.heartbeat?.episode),
+  };
+}
+
 /** What a robot counts as: its condition, with scripts apart from people and stale as offline. */
 function counted(state) {
   const kind = condition(state);

@@ -129,12 +129,12 @@ class RobotPage:
     def drive(self, key: str, until: Callable[[], bool]) -> None:
         """Hold a key down until a condition holds.
 
-        On a busy machine the picture may be stale for a moment, which ends the motion until the key
-        is pressed anew: so does a person, and so does this.
+        On a busy machine the picture may be stale or the link late for a moment, which ends the
+        motion until the key is pressed anew: so does a person, and so does this.
         """
-        for _ in range(SLOW_MS // 3000):
+        for _ in range(SLOW_MS // 1000):
             self.page.keyboard.down(key)
-            reached = self.wait(until, seconds=3)
+            reached = self.wait(until, seconds=1)
             self.page.keyboard.up(key)
             if reached:
                 return

@@ -30,6 +30,7 @@ PAGES = {
     "learner": "/learner/",
     "evaluations": "/evaluations/",
     "experiments": "/experiments/",
+    "label": "/label/",
 }
 
 

@@ -138,7 +138,8 @@ def test_people_drive_by_the_camera_that_says_where_it_looks(cast: Cast) -> None
     make_robot("arm-1", spec=SPEC)
     text = signed_in(cast.operator).get("/robots/arm-1/").content.decode()
     assert text.index('data-camera="front"') < text.index('data-camera="wrist"')
-    assert "W moves away from this camera" in text
+    # From which the page says which way W moves.
+    assert '"heading_rad": 2.6' in text
     assert 'data-timeout-ticks="150"' in text
     assert "hand_z" in text
     assert 'data-value="more"' not in text

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { behind, changed, condition, facts, holder, matches, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
+import { behind, changed, condition, facts, holder, matches, offers, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
 import { outcomes, streak } from "../../static/js/outcomes.js";
 
 function state(more = {}, beat = {}) {
@@ -141,4 +141,13 @@ test("a streak ends with the last episode that did not succeed", () => {
   assert.deepEqual(["", "sss", "ssf", "fss", "stas"].map(streak), [0, 3, 0, 2, 1]);
   const words = (recent) => facts(state({}, { recent }), CONTEXT).streak;
   assert.deepEqual(["", "fs", "ssf", "fss", "s".repeat(20)].map(words), ["", "", "", "2 in a row", "20+ in a row"]);
+});
+
+test("what is offered fits what the robot does", () => {
+  const said = (s) => Object.entries(offers(s, condition(s))).filter(([, may]) => may).map(([name]) => name);
+  assert.deepEqual(said(state({}, { episode: "e1" })), ["hold", "judge"]);
+  assert.deepEqual(said(state({}, { episode: "e1", purpose: "eval" })), []);
+  assert.deepEqual(said(state({}, { mode: "holding", episode: "" })), ["resume"]);
+  assert.deepEqual(said(state({}, { mode: "stopped" })), ["release"]);
+  assert.deepEqual(said(state({ stop_pending: true }, { mode: "stopped" })), []);
 });
