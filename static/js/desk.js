@@ -14,6 +14,8 @@ const KNOWN_AHEAD = 8;
 // Judged episodes that stay open, for taking back.
 const OPEN_BEHIND = 3;
 const FIRST_SPEED = 4;
+// An empty desk looks for what robots ended meanwhile, or for a server that answers again.
+const LOOK_AGAIN_MS = 5000;
 
 const page = document.querySelector("[data-desk]");
 const $ = (name) => page.querySelector(`[data-desk-${name}]`);
@@ -246,3 +248,4 @@ if (page.dataset.first) ahead.push({ uid: page.dataset.first, task: "" });
 outbox.flush();
 showUnsaved(outbox, "", null);
 next();
+setInterval(() => !current && !asking && !document.hidden && next(), LOOK_AGAIN_MS);
