@@ -23,6 +23,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.lookups import Exact
 
 from fleet.models import Operator
 from learning.models import Episode, Label, Sidecar
@@ -80,18 +81,19 @@ def waiting_for(operator: Operator) -> QuerySet[Episode]:
     return (
         judgeable()
         .exclude(judge__startswith="operator:")
-        .annotate(turn=(F("pk") * 37) % 100, labelled=Exists(standing), people=_people())
+        .alias(turn=(F("pk") * 37) % 100)
         .filter(
-            Q(labelled=False)
-            | (asked_twice & Q(people=1) & Exists(standing.filter(source=Source.DESK)))
+            ~Exists(standing)
+            | (asked_twice & Exists(standing.filter(source=Source.DESK)) & Q(_people(standing)))
         )
         .exclude(Exists(standing.filter(operator=operator)))
     )
 
 
-def _people() -> Any:
-    given = Q(labels__withdraws__isnull=True, labels__withdrawal__isnull=True)
-    return Count("labels__operator", filter=given, distinct=True)
+def _people(standing: QuerySet[Label]) -> Any:
+    """Return the condition that one person alone judged an episode."""
+    counted = standing.order_by().values("episode").annotate(n=Count("operator", distinct=True))
+    return Exact(Subquery(counted.values("n")), 1)
 
 
 def queue(operator: Operator, *, without: Collection[UUID] = (), limit: int = 8) -> list[Waiting]:
