@@ -15,7 +15,7 @@ from msgspec import Meta
 from fleet.models import Operator, Role
 from fleet.views.pages import operator_page
 from learning import tasks
-from learning.exceptions import LearningError, TooLarge, Unprocessable
+from learning.exceptions import Forbidden, LearningError, TooLarge, Unprocessable
 from learning.models import Label
 from learning.models.labels import FailureReason, Judgement, Source
 from learning.selectors import labelling
@@ -52,6 +52,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     note: Annotated[str, Meta(max_length=500, pattern=r"^[^\x00]*$")] = ""
     # Given while looking at others' labels, to settle a conflict.
     review: bool = False
+    # Whose page sent it; empty: whoever is signed in.
+    by: Annotated[str, Meta(max_length=150)] = ""
 
 
 class TakenBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +61,7 @@ class TakenBack(msgspec.Struct, frozen=True, kw_only=True):
 
     uid: UUID
     label: UUID
+    by: Annotated[str, Meta(max_length=150)] = ""
 
 
 def _body(request: HttpRequest, kind: type[Body]) -> Body:
@@ -139,6 +142,7 @@ def replay(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
 def give(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
     """Store a label: JSON in, JSON out."""
     given = _body(request, Given)
+    _same(given.by, operator)
     label = add_label(
         episode_uid=uid,
         operator=operator,
@@ -158,7 +162,14 @@ def give(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
 def take_back(request: HttpRequest, operator: Operator) -> HttpResponse:
     """Take back a label of one's own: JSON in, JSON out."""
     taken = _body(request, TakenBack)
+    _same(taken.by, operator)
     return _stored(withdraw_label(label_uid=taken.label, operator=operator, uid=taken.uid))
+
+
+def _same(by: str, operator: Operator) -> None:
+    # Somebody else signed in beside an open page: its labels wait for who gave them.
+    if by and by != operator.name:
+        raise Forbidden(f"this is {by}'s judgement and {operator.name} is signed in")
 
 
 def _stored(label: Label) -> HttpResponse:

@@ -14,6 +14,8 @@ const KNOWN_AHEAD = 8;
 // Judged episodes that stay open, for taking back.
 const OPEN_BEHIND = 3;
 const FIRST_SPEED = 4;
+// An empty desk looks for what robots ended meanwhile, or for a server that answers again.
+const LOOK_AGAIN_MS = 5000;
 
 const page = document.querySelector("[data-desk]");
 const $ = (name) => page.querySelector(`[data-desk-${name}]`);
@@ -31,12 +33,12 @@ const done = [];
 const skipped = [];
 const times = [];
 
-const outbox = new Outbox({ storage: localStorage, prefix: `sop.label.${page.dataset.operator}.`, send: post, said: showUnsaved });
+const outbox = new Outbox({ storage: localStorage, prefix: `sop.label/${encodeURIComponent(page.dataset.operator)}/`, send: post, said: showUnsaved });
 
 async function post(item) {
   const { path, uid, body } = item;
   const headers = { "Content-Type": "application/json", ...JSON.parse(document.body.getAttribute("hx-headers")) };
-  const answer = await ask(`${base}${path}`, { method: "POST", headers, body: JSON.stringify({ ...body, uid }) });
+  const answer = await ask(`${base}${path}`, { method: "POST", headers, body: JSON.stringify({ ...body, uid, by: page.dataset.operator }) });
   await answer.json();
 }
 
@@ -236,7 +238,13 @@ document.addEventListener("keydown", (event) => {
   else if (asked.undo) undo();
   else skip();
 });
-for (const button of page.querySelectorAll("[data-label]")) button.addEventListener("click", (event) => label(button.dataset.label, event.timeStamp));
+for (const button of page.querySelectorAll("[data-label]")) {
+  button.addEventListener("click", (event) => {
+    // After a click by mouse, Space is the replay's again: it must not judge the next episode.
+    if (event.detail > 0) button.blur();
+    label(button.dataset.label, event.timeStamp);
+  });
+}
 for (const [i, chip] of [...page.querySelectorAll("[data-reason]")].entries()) chip.addEventListener("click", () => chooseReason(i + 1));
 $("undo").addEventListener("click", undo);
 $("skip").addEventListener("click", skip);
@@ -246,3 +254,4 @@ if (page.dataset.first) ahead.push({ uid: page.dataset.first, task: "" });
 outbox.flush();
 showUnsaved(outbox, "", null);
 next();
+setInterval(() => !current && !asking && !document.hidden && next(), LOOK_AGAIN_MS);

@@ -2,7 +2,7 @@
 //
 // `mountReplay(element)` brings templates/learning/_replay.html to life. A page that shows one
 // episode loads this module and is done; the labelling desk gives its player one after another.
-import { Playhead, controllerAt, meaningOf } from "./playback.js";
+import { Playhead, controllerAt, meaningOf, packOf } from "./playback.js";
 import { Recording } from "./pictures.js";
 import { drawStrips, legendOf } from "./strips.js";
 
@@ -73,7 +73,8 @@ export class Replay {
         this.draw();
       },
     );
-    recording.pictures.load(Math.floor(this.head.step / 64)).then(() => this.recording === recording && this.draw(), () => {});
+    // As soon as what one looks at is there, not when everything is.
+    recording.pictures.load(packOf(this.head.step)).then(() => this.recording === recording && this.draw(), () => {});
   }
 
   /** @param {string} words empty: nothing to say */

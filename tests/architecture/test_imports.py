@@ -81,6 +81,7 @@ def test_the_web_process_loads_no_torch_no_simulator_and_no_arrow_of_the_agent(t
 
 def test_sidecars_are_read_without_torch():
     result = run_python(
-        "import sys\nsys.modules['torch'] = None\nimport learning.core.sidecar\n",
+        "import sys\nsys.modules['torch'] = None\n"
+        "import learning.core.agreement, learning.core.sidecar\n",
     )
     assert result.returncode == 0, result.stderr

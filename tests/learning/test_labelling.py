@@ -194,6 +194,15 @@ def test_a_label_needs_the_pages_token(cast, episodes):
     assert not Label.objects.exists()
 
 
+def test_a_page_left_open_never_labels_for_who_signed_in_since(cast, episodes):
+    path = f"/label/{episodes[0].uid}/give/"
+    body = {"uid": str(uuid.uuid4()), "outcome": "success", "by": "labeller"}
+    status, said = post(cast.operator, path, body)
+    assert (status, Label.objects.count()) == (403, 0)
+    assert "labeller's judgement" in said["reason"]
+    assert post(cast.labeller, path, body)[0] == 200
+
+
 def test_an_empty_desk_says_what_comes_next(cast):
     assert "Nothing waits to be judged" in page(cast.labeller, "/label/")
     assert "Nothing judged twice yet" in page(cast.labeller, "/label/review/")

@@ -120,6 +120,7 @@ def test_a_label_derives_the_indicators_of_its_episode_again_and_of_no_other(
     tasks.derive_judged([episode.pk, 10**9])
     derived = Sidecar.objects.get(threshold=threshold)
     assert (derived.episode, derived.outcome) == (episode, "failure")
+    assert derived.end_value == pytest.approx(-0.1)
     annotation = decode_annotation(blobs.store().get(derived.sha256))
     assert annotation.returned[-1] == pytest.approx(-0.5)
     assert set(annotation.indicator.tolist()) == {Indicator.POSITIVE}
