@@ -33,7 +33,8 @@ else
     # socket test there takes as long as a file here.
     part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest \
         tests/fleet/test_services.py tests/learning/test_closed_seq.py \
-        tests/learning/test_constraints.py tests/learning/test_evaluations.py \
+        tests/learning/test_constraints.py tests/learning/test_episode_search.py \
+        tests/learning/test_evaluations.py \
         tests/learning/test_ingest.py \
         tests/learning/test_leases.py tests/learning/test_publish.py \
         tests/learning/test_rounds.py tests/learning/test_tasks.py \
