@@ -32,8 +32,9 @@ else
     # What claims, locks or constrains rows; pages and sockets say nothing new on PostgreSQL, and a
     # socket test there takes as long as a file here.
     part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest \
-        tests/fleet/test_services.py tests/fleet/test_help_services.py tests/learning/test_closed_seq.py \
-        tests/learning/test_constraints.py tests/learning/test_evaluations.py \
+        tests/fleet/test_services.py tests/fleet/test_help_services.py \
+        tests/learning/test_closed_seq.py tests/learning/test_constraints.py \
+        tests/learning/test_episode_search.py tests/learning/test_evaluations.py \
         tests/learning/test_ingest.py \
         tests/learning/test_leases.py tests/learning/test_publish.py \
         tests/learning/test_rounds.py tests/learning/test_tasks.py \
