@@ -1,4 +1,5 @@
 // The robot page: pictures, who holds the robot, take over and hand back, outcome, release, resume.
+import { cameToTake } from "./arrival.js";
 import { Cameras } from "./cameras.js";
 import { Controls } from "./controls.js";
 import { Driver } from "./drive.js";
@@ -191,12 +192,7 @@ on("sop:link", ({ online }) => {
   if (!online) lose("The connection broke: the robot holds and does not resume by itself.");
   show();
 });
-// Opened from the help queue to take over at once; a reload of this page does not.
-if (location.hash === "#take") {
-  history.replaceState(null, "", location.pathname);
-  document.body.addEventListener("sop:snapshot", takeOver, { once: true });
-}
-document.addEventListener("visibilitychange", () => feeds.later());
+if (cameToTake()) document.body.addEventListener("sop:snapshot", takeOver, { once: true });
 
 link.open({ type: "Watch", every: true, robots: [robot], telemetry: true });
 setInterval(show, 1000);

@@ -81,6 +81,8 @@ export class Feeds {
     /** @type {Map<string, Feed>} */
     this.feeds = new Map();
     this.wanted = "";
+    // A hidden page shows nothing, and asks for nothing.
+    document.addEventListener("visibilitychange", () => this.later());
     this.connect();
   }
 

@@ -89,7 +89,6 @@ function watchVisible() {
     }
   });
   for (const tile of tiles.values()) if (tile.dataset.camera) observer.observe(tile);
-  document.addEventListener("visibilitychange", () => feeds.later());
 }
 
 function paintAges() {

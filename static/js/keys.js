@@ -7,8 +7,14 @@ export function typing(target) {
 
 export function startKeys() {
   const dialog = document.querySelector("[data-keys]");
-  document.querySelector("[data-open-keys]").addEventListener("click", () => dialog.showModal());
+  // A driver keeps the picture and the keys: there the list opens in the page, by the page's own key.
+  const inPage = document.querySelector("[data-keymap]");
+  document.querySelector("[data-open-keys]").addEventListener("click", () => {
+    if (inPage) inPage.open = !inPage.open;
+    else dialog.showModal();
+  });
   document.querySelector("[data-close-keys]").addEventListener("click", () => dialog.close());
+  if (inPage) return;
   document.addEventListener("keydown", (event) => {
     if (event.key !== "?" || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     event.preventDefault();
