@@ -2,15 +2,14 @@
 //
 // The next episodes are fetched and their first pictures decoded while one is looked at, so that a
 // label shows the next one at once; the label itself is sent beside that, from an outbox.
+import { Ahead } from "./ahead.js";
 import { askedOf, failurePoint, newUid, pace, verdict } from "./judging.js";
 import { Outbox } from "./outbox.js";
 import { Recording, ask } from "./pictures.js";
 import { mountReplay } from "./replay.js";
+import { drawn } from "./screens.js";
 import { count } from "./words.js";
 
-// Episodes opened ahead, and asked for ahead of those.
-const OPEN_AHEAD = 3;
-const KNOWN_AHEAD = 8;
 // Judged episodes that stay open, for taking back.
 const OPEN_BEHIND = 3;
 const FIRST_SPEED = 4;
@@ -25,10 +24,7 @@ replay.head.speed = FIRST_SPEED;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let current = null;
-let ahead = [];
-let waiting = null;
 let reason = "";
-let asking = null;
 const done = [];
 const skipped = [];
 const times = [];
@@ -54,76 +50,27 @@ function say(words) {
   $("message").textContent = words;
 }
 
-const names = (entries) => entries.map((entry) => entry.uid);
+/** What must not come again: judged and not stored yet, just judged, skipped, looked at. */
+const held = () => [...outbox.items().map((item) => item.episode), ...done.slice(-20).map((entry) => entry.uid), ...skipped, ...(current ? [current.uid] : [])];
 
-/** Ask for more, unless enough are known or they were just asked for. */
-function refill() {
-  if (ahead.length >= KNOWN_AHEAD / 2 || asking) return asking;
-  // What is judged and not stored yet would come again.
-  const unsaved = outbox.items().map((item) => item.episode);
-  const held = [...new Set([...names(ahead), ...unsaved, ...names(done).slice(-20), ...skipped, ...(current ? [current.uid] : [])])];
-  asking = ask(`${page.dataset.queue}?n=${KNOWN_AHEAD}&without=${held.slice(-100).join(",")}`)
-    .then((answer) => answer.json())
-    .then((found) => {
-      const known = new Set([...held, ...names(ahead)]);
-      const added = found.episodes.filter((entry) => !known.has(entry.uid));
-      waiting = Math.max(0, found.waiting - added.length);
-      ahead.push(...added);
-    })
-    .catch((error) => say(`The queue cannot be read: ${error.message}.`))
-    .finally(() => {
-      asking = null;
-      openAhead();
-      show();
-    });
-  return asking;
-}
-
-function open(entry) {
-  entry.opening ??= Recording.open(`${base}${entry.uid}/replay.json`, `${page.dataset.episodes}${entry.uid}/replay.json`)
-    .then(async (recording) => {
-      await recording.first();
-      entry.recording = recording;
-      paintAhead();
-      return recording;
-    });
-  // Whoever shows it hears of it; until then it is nobody's error.
-  entry.opening.catch(() => {});
-  return entry.opening;
-}
-
-async function openAhead() {
-  // One after another: what comes next comes first.
-  for (const entry of ahead.slice(0, OPEN_AHEAD)) await open(entry).catch(() => {});
-}
-
-function paintAhead() {
-  const shown = ahead.slice(0, OPEN_AHEAD).filter((entry) => entry.recording);
-  $("ahead").replaceChildren(
-    ...shown.map(({ recording }) => {
-      const item = document.createElement("li");
-      const [camera] = recording.pictures.cameras;
-      const bitmap = camera && recording.pictures.at(camera, 0);
-      if (bitmap) {
-        const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
-        canvas.getContext("2d").drawImage(bitmap, 0, 0);
-        item.append(canvas);
-      }
-      item.append(Object.assign(document.createElement("small"), { textContent: recording.replay.task }));
-      return item;
-    }),
-  );
-}
+const ahead = new Ahead({
+  queue: page.dataset.queue,
+  recordingOf: (uid) => Recording.open(`${base}${uid}/replay.json`, `${page.dataset.episodes}${uid}/replay.json`),
+  place: $("ahead"),
+  held,
+  failed: (error) => say(`The queue cannot be read: ${error.message}.`),
+  refilled: show,
+});
 
 /** Show the next episode. @param {number | null} sinceMs when the key that asked for it went down */
 async function next(sinceMs = null) {
-  const entry = ahead.shift() ?? null;
+  const entry = ahead.shift();
   current = entry;
   reason = "";
   if (entry) {
     if (!entry.recording) replay.say("Loading the next episode.");
     try {
-      const recording = entry.recording ?? (await open(entry));
+      const recording = entry.recording ?? (await ahead.open(entry));
       if (current !== entry) return;
       present(entry, recording, sinceMs);
     } catch (error) {
@@ -136,17 +83,9 @@ async function next(sinceMs = null) {
   show();
   // The picture first: what comes later must not keep the browser from drawing it.
   await drawn();
-  await refill();
-  openAhead();
+  await ahead.refill();
+  ahead.openNext();
   if (!current && ahead.length) return next();
-}
-
-/** Resolves when the browser has drawn what was changed; in a hidden tab, which draws nothing, soon. */
-function drawn() {
-  return new Promise((done) => {
-    requestAnimationFrame(() => setTimeout(done));
-    setTimeout(done, 250);
-  });
 }
 
 function present(entry, recording, sinceMs) {
@@ -157,11 +96,11 @@ function present(entry, recording, sinceMs) {
 }
 
 function show() {
-  const empty = !current && !asking;
+  const empty = !current && !ahead.asking;
   page.querySelector("[data-replay]").hidden = !current;
   $("empty").hidden = !empty;
   $("panel").hidden = !current;
-  const left = waiting === null ? "" : String(waiting + ahead.length + (current ? 1 : 0));
+  const left = ahead.waiting === null ? "" : String(ahead.waiting + ahead.length + (current ? 1 : 0));
   $("waiting").textContent = left && `${left} waiting · ordered by what teaches most`;
   const rate = pace(times, Date.now());
   $("pace").textContent = times.length ? `${count(times.length, "label")} in this session${rate ? ` · ${Math.round(rate)} a minute` : ""}` : "";
@@ -174,7 +113,7 @@ function show() {
   const helped = spans.length ? ` ${count(spans.length, "intervention")}: ${spans.join(", ")}.` : "";
   $("task").textContent = `${told.task}: “${told.instruction}”.${helped}`;
   paintChoice();
-  paintAhead();
+  ahead.paint();
 }
 
 function paintChoice() {
@@ -250,8 +189,8 @@ $("undo").addEventListener("click", undo);
 $("skip").addEventListener("click", skip);
 replay.changed = paintChoice;
 
-if (page.dataset.first) ahead.push({ uid: page.dataset.first, task: "" });
+if (page.dataset.first) ahead.unshift({ uid: page.dataset.first, task: "" });
 outbox.flush();
 showUnsaved(outbox, "", null);
 next();
-setInterval(() => !current && !asking && !document.hidden && next(), LOOK_AGAIN_MS);
+setInterval(() => !current && !ahead.asking && !document.hidden && next(), LOOK_AGAIN_MS);

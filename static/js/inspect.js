@@ -3,39 +3,7 @@
 // Steps come in blocks and are kept; the page's player, where there is one, says which step it
 // shows, and is told when somebody chooses one here.
 
-/** @param {number|null} value @returns {string} */
-export function figure(value) {
-  return value === null || value === undefined ? "—" : value.toFixed(3);
-}
-
-/**
- * The line of a curve, broken where a value is missing.
- * @param {(number|null)[]} values @param {number[]} steps @param {number} total steps in all
- * @param {[number, number]} range lowest and highest value @returns {string} an SVG path, 600 × 90
- */
-export function pathOf(values, steps, total, [low, high]) {
-  const span = high - low || 1;
-  let drawing = false;
-  return values
-    .map((value, i) => {
-      if (value === null) {
-        drawing = false;
-        return "";
-      }
-      const x = (600 * steps[i]) / Math.max(1, total - 1);
-      const y = 86 - (82 * (value - low)) / span;
-      const mark = `${drawing ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
-      drawing = true;
-      return mark;
-    })
-    .join("");
-}
-
-/** @param {(number|null)[][]} lists @returns {[number, number]} */
-export function rangeOf(...lists) {
-  const known = lists.flat().filter((value) => value !== null && value !== undefined);
-  return known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
-}
+import { figure, pathOf, rangeOf } from "./curve.js";
 
 const CONTROL = { policy: "policy", human: "operator", transition: "handover", none: "nobody" };
 

@@ -4,6 +4,7 @@
 // episode loads this module and is done; the labelling desk gives its player one after another.
 import { Playhead, controllerAt, meaningOf, packOf } from "./playback.js";
 import { Recording } from "./pictures.js";
+import { Screens } from "./screens.js";
 import { drawStrips, legendOf } from "./strips.js";
 
 const WORDS = { policy: "policy in control", human: "operator in control", handover: "handover", nobody: "nobody in control" };
@@ -15,7 +16,7 @@ export class Replay {
     this.part = (name) => element.querySelector(`[data-replay-${name}]`);
     this.recording = null;
     this.head = new Playhead(0, 0.05);
-    this.canvases = [];
+    this.screens = new Screens(this.part("cameras"));
     // Called when the step or what is shown changed.
     this.changed = () => {};
     this.part("scrub").addEventListener("input", (event) => this.seek(Number(event.target.value)));
@@ -50,7 +51,7 @@ export class Replay {
     this.head.speed = speed;
     this.part("body").hidden = false;
     this.part("scrub").max = String(this.head.last);
-    this.layCameras(replay.cameras);
+    this.screens.lay(replay.cameras);
     drawStrips(this.part("lanes"), replay);
     this.drawLegend(replay);
     const suggestion = this.part("suggestion");
@@ -133,27 +134,6 @@ export class Replay {
     if (this.recording && box.width) this.seek(((event.clientX - box.left) / box.width) * this.head.steps - 0.5);
   }
 
-  layCameras(cameras) {
-    const place = this.part("cameras");
-    const names = cameras.map((camera) => camera.name).join();
-    if (place.dataset.names !== names || !this.canvases.length) {
-      place.dataset.names = names;
-      this.canvases = cameras.map(({ title }) => {
-        const figure = document.createElement("figure");
-        figure.className = "vid";
-        const canvas = document.createElement("canvas");
-        canvas.setAttribute("role", "img");
-        canvas.setAttribute("aria-label", `${title} camera`);
-        figure.append(canvas, Object.assign(document.createElement("figcaption"), { className: "plate title", textContent: title }));
-        place.append(figure);
-        return canvas;
-      });
-      place.replaceChildren(...this.canvases.map((canvas) => canvas.parentElement));
-    }
-    // Never the last episode's picture under this one's name.
-    for (const canvas of this.canvases) blank(canvas);
-  }
-
   drawLegend(replay) {
     this.part("legend").replaceChildren(
       ...legendOf(replay).map(({ kind, word }) => Object.assign(document.createElement("span"), { className: `chip ${kind}`, textContent: word })),
@@ -164,7 +144,8 @@ export class Replay {
     const { recording, head } = this;
     if (!recording) return;
     const { replay, pictures } = recording;
-    replay.cameras.forEach(({ name }, i) => this.paint(this.canvases[i], name, head.step));
+    const { step } = head;
+    this.screens.draw(recording, step, () => this.recording === recording && this.head.step === step);
     const share = (head.step + 0.5) / Math.max(1, replay.steps);
     this.part("line").style.left = `${100 * share}%`;
     const scrub = this.part("scrub");
@@ -182,31 +163,6 @@ export class Replay {
     play.firstElementChild.textContent = head.playing ? "Pause" : "Play";
     this.changed();
   }
-
-  paint(canvas, camera, step) {
-    const { recording } = this;
-    const bitmap = recording.pictures.at(camera, step);
-    if (bitmap) return put(canvas, bitmap, this);
-    recording.pictures.decode(camera, step).then(
-      (decoded) => decoded && this.recording === recording && this.head.step === step && put(canvas, decoded, this),
-      () => {},
-    );
-  }
-}
-
-function put(canvas, bitmap, replay) {
-  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
-    canvas.width = bitmap.width;
-    canvas.height = bitmap.height;
-  }
-  canvas.getContext("2d").drawImage(bitmap, 0, 0);
-  canvas.dataset.shown = replay.recording.replay.uid;
-  canvas.dataset.step = String(replay.head.step);
-}
-
-function blank(canvas) {
-  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
-  delete canvas.dataset.shown;
 }
 
 /** What a person has to know of an episode beside what they see. @param {object} replay */

@@ -58,6 +58,13 @@ def test_contrast_is_that_of_wcag() -> None:
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("series", [name for name in TOKENS if name.startswith("series-")])
+def test_the_name_of_a_line_can_be_read_in_its_colour(series: str, theme: int) -> None:
+    for surface in SURFACES:
+        assert contrast(colour(series, theme), colour(surface, theme)) >= AA, surface
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_can_be_read_on_every_surface_and_in_its_own_chip(text: str, theme: int) -> None:
     for surface in SURFACES:

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { figure, pathOf, rangeOf } from "../../static/js/inspect.js";
+import { figure, pathOf, rangeOf } from "../../static/js/curve.js";
 
 test("a missing number is a dash, a small one keeps its places", () => {
   assert.equal(figure(null), "—");
