@@ -200,6 +200,29 @@ def test_of_many_who_ask_at_once_one_gets_the_robot():
     assert TakeoverLease.objects.filter(ended_at=None).count() == 1
 
 
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_end_a_lease_at_once_one_ends_it():
+    robot = make_robot()
+    epoch = takeover.grant_lease(robot=robot.name, operator=make_operator()).epoch
+    start = threading.Barrier(8)
+    ended: list[bool] = []
+
+    def end() -> None:
+        try:
+            start.wait()
+            ended.append(takeover.end_lease(robot=robot.name, epoch=epoch, how=LeaseEnd.HAND_BACK))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=end) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == [False] * 7 + [True]
+
+
 # ---- assigning policies --------------------------------------------------------------------------
 
 
