@@ -25,7 +25,8 @@ cd "$home"
 "${as[@]}" "$bin/initdb" -D "$home/data" -U sop --auth trust --encoding UTF8 --locale C \
     --no-sync >"$home/initdb.log" 2>&1 || { cat "$home/initdb.log" >&2; exit 1; }
 "${as[@]}" "$bin/pg_ctl" -D "$home/data" -l "$home/data/server.log" -w start \
-    -o "-c listen_addresses='' -c unix_socket_directories='$home' -c fsync=off" >/dev/null ||
+    -o "-c listen_addresses='' -c unix_socket_directories='$home' -c fsync=off \
+        -c synchronous_commit=off -c full_page_writes=off" >/dev/null ||
     { cat "$home/data/server.log" >&2; exit 1; }
 cd "$OLDPWD"
 # A folder as host means its socket; the slashes are escaped inside a URL.

@@ -22,6 +22,7 @@ from learning.services.labels import add_label
 from learning.services.trials import MAX_ATTEMPTS, STINT
 from tests.factories import make_fleet_settings, make_task
 from tests.learning.fleets import (
+    be_heard,
     fall_silent,
     make_idle,
     make_version,
@@ -487,9 +488,11 @@ def test_what_finished_first_decides_nothing_before_its_block_is_whole(ask, new,
     # The very first trial never finishes: no block is whole, whatever follows.
     EvaluationTrial.objects.filter(position=0).update(
         state="assigned", attempt="00000000-0000-4000-8000-000000000000",
-        robot=make_idle("slow"), assigned_at=timezone.now(),
+        robot=(slow := make_idle("slow")), assigned_at=timezone.now(),
     )  # fmt: skip
     for _ in range(40):
+        be_heard(robot)
+        be_heard(slow)
         number = order_of(robot).policy.number
         run_next(robot, "timeout" if number == 3 else "success")
     evaluation.refresh_from_db()
