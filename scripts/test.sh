@@ -37,7 +37,11 @@ else
         tests/learning/test_episode_search.py::test_every_filter_finds_what_it_names \
         tests/learning/test_episode_search.py::test_pages_stay_put_while_new_episodes_arrive \
         tests/learning/test_episode_search.py::test_the_kept_judgement_is_what_a_recount_of_the_labels_says \
-        tests/learning/test_evaluations.py tests/learning/test_ingest.py \
+        tests/learning/test_evaluations.py::test_two_processes_that_advance_at_once_hand_out_no_trial_and_no_robot_twice \
+        tests/learning/test_evaluations.py::test_a_robot_that_is_deleted_loses_its_trials \
+        tests/learning/test_evaluations.py::test_what_cannot_be_evaluated_is_refused_in_words_and_not_stored \
+        tests/learning/test_evaluations.py::test_pairs_on_the_same_seeds_give_the_exact_comparison \
+        tests/learning/test_ingest.py \
         tests/learning/test_leases.py tests/learning/test_publish.py \
         tests/learning/test_rounds.py tests/learning/test_tasks.py \
         tests/integration/test_ingest_crashes.py tests/integration/test_publish_crashes.py

@@ -1,4 +1,5 @@
 // The fleet page: one tile a robot, thumbnails of those on screen, and what the view asks for.
+import { loadAnew } from "./anew.js";
 import { facts, matches, tally } from "./facts.js";
 import { Feeds } from "./feed.js";
 import { typing } from "./keys.js";
@@ -28,9 +29,9 @@ function asking() {
 function paintTile(state) {
   const tile = tiles.get(state.robot);
   // A robot that was registered after this page was made: the server renders its tile.
-  if (!tile) return location.reload();
+  if (!tile) return loadAnew();
   // One that had never been connected then: by its first heartbeat the server knows its cameras.
-  if (state.heartbeat && !("known" in tile.dataset)) return location.reload();
+  if (state.connection === "online" && state.heartbeat && !("known" in tile.dataset)) loadAnew();
   paint(tile, facts(state, { you: link.operator, nowMs: link.now(), online: link.online }));
   tile.hidden = !shows(state, tile.dataset.site, view, asking());
 }

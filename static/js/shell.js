@@ -1,5 +1,6 @@
 // What every page has: the link, its state, the stop, and the counts in the top bar.
 import { startAlerts } from "./alert.js";
+import { loadAnew } from "./anew.js";
 import { tally } from "./facts.js";
 import { startKeys } from "./keys.js";
 import { pageLink } from "./link.js";
@@ -32,7 +33,7 @@ function showCounts() {
 /** A page about a robot nobody has heard of is made anew when it is heard. */
 function reloadWhenHeard({ detail: state }) {
   const waiting = document.querySelector("[data-reload-on]");
-  if (waiting?.dataset.reloadOn === state.robot && state.connection === "online") location.reload();
+  if (waiting?.dataset.reloadOn === state.robot && state.connection === "online" && state.heartbeat) loadAnew();
 }
 
 /** @param {object[]} states @returns {string} "v128 on 3 of 4 robots" */
