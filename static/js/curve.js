@@ -33,3 +33,20 @@ export function rangeOf(...lists) {
   const known = lists.flat().filter((value) => value !== null && value !== undefined);
   return known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
 }
+
+/**
+ * The range of a series, at least `least` wide, so that noise does not look like news. A series may
+ * be longer than a function takes arguments.
+ * @param {(number|null|undefined)[]} values @param {number} [least] @returns {[number, number]}
+ */
+export function extent(values, least = 0.1) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (!Number.isFinite(value)) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  if (low > high) return [0, least];
+  const missing = Math.max(0, least - (high - low)) / 2;
+  return [low - missing, high + missing];
+}

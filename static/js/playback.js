@@ -109,15 +109,6 @@ export function runs(values) {
   return found;
 }
 
-/** The range of a series, at least `span` wide, so that noise does not look like news. */
-export function rangeOf(values, span = 0.1) {
-  const known = values.filter((v) => v !== null && Number.isFinite(v));
-  if (!known.length) return [0, span];
-  const [low, high] = [Math.min(...known), Math.max(...known)];
-  const more = Math.max(0, span - (high - low)) / 2;
-  return [low - more, high + more];
-}
-
 /**
  * A series as an SVG path, one unit of x a step; gaps where nothing is known.
  * @param {(number | null)[]} values @param {[number, number]} range @param {number} height

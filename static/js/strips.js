@@ -1,5 +1,6 @@
 // The strips under a replay: value, advantage, indicator, doubt, actions, and who had control.
-import { pathOf, rangeOf, runs } from "./playback.js";
+import { extent } from "./curve.js";
+import { pathOf, runs } from "./playback.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const STATE = { policy: "autonomous", human: "human", handover: "handover", nobody: "holding" };
@@ -35,7 +36,7 @@ function strip(title, note, height, label, shapes, steps) {
 
 function valueStrip(replay) {
   const { value, value_function: by, steps, suggestion } = replay;
-  const range = rangeOf(value);
+  const range = extent(value);
   const line = pathOf(value, range, HIGH);
   const shapes = [shape("path", { d: `${line}L${steps} ${HIGH}L0 ${HIGH}Z`, class: "area" }), shape("path", { d: line, class: "line accent" })];
   if (suggestion) shapes.push(shape("line", { x1: suggestion.step, x2: suggestion.step, y1: 0, y2: HIGH, class: "drop" }));
@@ -47,7 +48,7 @@ function valueStrip(replay) {
 
 function advantageStrip(replay) {
   const { advantage, value_function: by, steps } = replay;
-  const range = rangeOf([...advantage, by.epsilon ?? 0]);
+  const range = extent([...advantage, by.epsilon ?? 0]);
   const shapes = [shape("path", { d: pathOf(advantage, range, HIGH), class: "line accent" })];
   if (by.epsilon !== null) {
     const y = HIGH - ((by.epsilon - range[0]) / (range[1] - range[0])) * HIGH;
@@ -76,7 +77,7 @@ function controlStrip(replay) {
 }
 
 function lines(title, names, rows, steps) {
-  const range = rangeOf(rows.flat());
+  const range = extent(rows.flat());
   const shapes = names.map((_, i) =>
     shape("path", { d: pathOf(rows.map((row) => row[i]), range, HIGH), class: `line ${SERIES[i % SERIES.length]}` }),
   );
@@ -85,7 +86,7 @@ function lines(title, names, rows, steps) {
 }
 
 function doubtStrip(replay) {
-  const range = rangeOf(replay.doubt);
+  const range = extent(replay.doubt);
   const note = `${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
   const shapes = [shape("path", { d: pathOf(replay.doubt, range, HIGH), class: "line accent" })];
   return strip("Doubt", note, HIGH, `doubt of each step: ${note}`, shapes, replay.steps);

@@ -1,4 +1,5 @@
 // State, actions and doubt of the running episode as lines over its ticks. What is drawn is pure.
+import { extent } from "./curve.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 // Lines of one plot: as many as there are colours that mean no state.
@@ -33,19 +34,6 @@ export class Series {
     if (this.ticks.length > KEPT_TICKS) for (const list of [this.ticks, this.doubt, this.state, this.action, this.proposal]) list.shift();
     return true;
   }
-}
-
-/** The range of a line, at least `least` wide. @param {(number|undefined)[]} values @returns {[number, number]} */
-export function range(values, least) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of values) {
-    if (!Number.isFinite(value)) continue;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }
-  if (low > high) return [0, least];
-  const missing = Math.max(0, least - (high - low)) / 2;
-  return [low - missing, high + missing];
 }
 
 /**
@@ -129,10 +117,10 @@ export class Traces {
     this.doubt.svg.toggleAttribute("hidden", !doubts);
     this.doubt.legend.replaceChildren(...(doubts ? this.doubt.words : [ticks.length > 0 ? "this policy says none" : "—"]));
     if (doubts) {
-      this.doubt.draw(ticks, doubt.map((d) => [d]), { width, digits: 3, limits: (values) => [0, Math.max(range(values, 0)[1], 1e-3)] });
+      this.doubt.draw(ticks, doubt.map((d) => [d]), { width, digits: 3, limits: (values) => [0, Math.max(extent(values, 0)[1], 1e-3)] });
     }
     // Centimetres of one axis must show beside decimetres of another.
-    this.state.draw(ticks, state, { width, digits: 3, limits: (values) => range(values, 0.05) });
+    this.state.draw(ticks, state, { width, digits: 3, limits: (values) => extent(values, 0.05) });
     this.action.draw(ticks, action, { width, digits: 2, ghosts: proposal, limits: (_, i) => [low[i], high[i]] });
   }
 }

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ZOOM_MOST, zoomTo } from "../../static/js/cameras.js";
 import { Plan, project, way } from "../../static/js/plan.js";
-import { path, range, Series } from "../../static/js/traces.js";
+import { extent } from "../../static/js/curve.js";
+import { path, Series } from "../../static/js/traces.js";
 
 const near = (a, b) => a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) < 1e-9, `${a} is not ${b}`));
 const WHOLE = { scale: 1, x: 0, y: 0 };
@@ -79,7 +80,11 @@ test("a line goes from low at the bottom to high at the top and leaves gaps wher
 });
 
 test("a range is never narrower than asked and survives nothing at all", () => {
-  near(range([0.2, 0.21], 0.05), [0.18, 0.23]);
-  near(range([0.1, 0.4, NaN, undefined], 0.05), [0.1, 0.4]);
-  near(range([], 0.05), [0, 0.05]);
+  near(extent([0.2, 0.21], 0.05), [0.18, 0.23]);
+  near(extent([0.1, 0.4, NaN, undefined], 0.05), [0.1, 0.4]);
+  near(extent([], 0.05), [0, 0.05]);
+});
+
+test("a series may be longer than a function takes arguments", () => {
+  assert.deepEqual(extent(Array.from({ length: 300_000 }, (_, i) => i % 7), 1), [0, 6]);
 });

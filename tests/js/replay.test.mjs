@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Playhead, SPEEDS, controllerAt, meaningOf, newestAt, pathOf, rangeOf, runs, unpackPictures, wantedPacks } from "../../static/js/playback.js";
+import { extent } from "../../static/js/curve.js";
+import { Playhead, SPEEDS, controllerAt, meaningOf, newestAt, pathOf, runs, unpackPictures, wantedPacks } from "../../static/js/playback.js";
 import { noticeOf } from "../../static/js/replay.js";
 
 test("a replay plays in the robot's time, faster and slower, and ends at the last step", () => {
@@ -71,8 +72,8 @@ test("a step without a picture shows the newest before it", () => {
 
 test("series become paths with gaps, and noise is not drawn large", () => {
   assert.equal(pathOf([0, 1, null, 0.5], [0, 1], 10), "M0.5 10L1.5 0M3.5 5");
-  assert.deepEqual(rangeOf([-0.5, 0]), [-0.5, 0]);
-  assert.deepEqual(rangeOf([0.2, 0.2], 0.1).map((v) => Math.round(v * 100) / 100), [0.15, 0.25]);
+  assert.deepEqual(extent([-0.5, 0]), [-0.5, 0]);
+  assert.deepEqual(extent([0.2, 0.2], 0.1).map((v) => Math.round(v * 100) / 100), [0.15, 0.25]);
   assert.deepEqual(runs([1, 1, 2]), [{ value: 1, start: 0, end: 2 }, { value: 2, start: 2, end: 3 }]);
   assert.equal(controllerAt([{ who: "human", start: 3, end: 5 }], 5), "nobody");
 });
