@@ -1,4 +1,5 @@
 // On the robot page: asking for help with this robot, and what its own request says.
+import { typing } from "./keys.js";
 import { pageLink } from "./link.js";
 import { write } from "./paint.js";
 import { askWords } from "./queue.js";
@@ -27,5 +28,5 @@ for (const name of ["sop:help", "sop:snapshot", "sop:state", "sop:link"]) docume
 button?.addEventListener("click", ask);
 document.addEventListener("keydown", (event) => {
   if (event.code !== "KeyH" || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (!event.target.matches?.("input:not([type=range]), textarea, select, [contenteditable]")) ask();
+  if (!typing(event.target)) ask();
 });

@@ -2,6 +2,7 @@
 import { PERIOD_MS } from "./drive.js";
 import { bindDrag, PadReader } from "./hands.js";
 import { KEYS } from "./inputs.js";
+import { typing } from "./keys.js";
 import { write } from "./paint.js";
 import { faster, preferences, SPEEDS } from "./preferences.js";
 
@@ -9,11 +10,6 @@ const SHORTCUTS = { KeyT: "takeover", KeyY: "success", KeyN: "failure", KeyX: "a
 // By what is printed on the key: where it is differs between keyboards.
 const SIGNS = { "+": "faster", "=": "faster", "-": "slower", "?": "keymap" };
 const REMEMBERED = "sop.driving";
-
-/** Whether a key pressed here is meant for a field, not for the robot. */
-function typing(target) {
-  return target.matches?.("input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]") ?? false;
-}
 
 export class Controls {
   /**

@@ -1,4 +1,5 @@
 // The help queue on the fleet page: sorted, with its clock; one key from a request to driving.
+import { typing } from "./keys.js";
 import { pageLink } from "./link.js";
 import { write } from "./paint.js";
 import { clock, first, queue, reasonWords, summary, takeable, waits } from "./queue.js";
@@ -162,7 +163,7 @@ function heard({ detail: state }) {
 function onKey(event) {
   const { target, key } = event;
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  if (target.matches?.("input, textarea, select, [contenteditable]")) return;
+  if (typing(target)) return;
   const state = first(sorted(), who());
   if (!state) return;
   const act = { h: () => take(state), k: () => takeable(state, link.role) && askWhy(items.get(state.robot)), e: () => escalate(state) }[key.toLowerCase()];

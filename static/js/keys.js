@@ -1,8 +1,8 @@
 // The list of a page's keys, by "?" or its button.
 
-/** @param {EventTarget|null} target @returns {boolean} whether what is typed there is text */
+/** @param {EventTarget|null} target @returns {boolean} whether keys pressed there are for a field or a dialog, not for the page */
 export function typing(target) {
-  return Boolean(target?.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]"));
+  return Boolean(target?.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable], dialog"));
 }
 
 export function startKeys() {
@@ -18,7 +18,6 @@ export function startKeys() {
   document.addEventListener("keydown", (event) => {
     if (event.key !== "?" || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     event.preventDefault();
-    if (dialog.open) dialog.close();
-    else dialog.showModal();
+    dialog.showModal();
   });
 }
