@@ -17,12 +17,12 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Float, Int8, UInt8
 from msgspec import Meta
 
 from fleet.protocol.control import ControlLabel
 from learning.core.checked import typechecked
-from learning.core.records import EpisodeRecord, Indicator
+from learning.core.records import Indicator
 
 # N of the n-step advantage, in steps.
 HORIZON = 50
@@ -122,15 +122,19 @@ def threshold(advantages: Float[np.ndarray, " n"], *, positive: float) -> float:
 
 
 @typechecked
-def forced_positive(record: EpisodeRecord) -> Bool[np.ndarray, " t"]:
+def forced_positive(purpose: str, control_mode: UInt8[np.ndarray, " t"]) -> Bool[np.ndarray, " t"]:
     """Return the steps that are positive whatever their advantage.
 
     All of a demonstration, and those under human control. Not the handover into a takeover: the
     person is still taking hold.
+
+    Args:
+        purpose: Of the episode.
+        control_mode: A ControlLabel of each step.
     """
-    if record.purpose == "demonstration":
-        return np.ones(len(record), bool)
-    return np.asarray(record.control_mode == ControlLabel.HUMAN)
+    if purpose == "demonstration":
+        return np.ones(len(control_mode), bool)
+    return np.asarray(control_mode == ControlLabel.HUMAN)
 
 
 @typechecked

@@ -95,7 +95,7 @@ def annotate(
         reward = rewards(steps, failure=failure, t_max=record.timeout_ticks)
         advantage = n_step_advantages(reward, value, horizon=horizon)
         if epsilon is not None:
-            forced = forced_positive(record)
+            forced = forced_positive(record.purpose, record.control_mode)
             indicator = indicators(advantage, epsilon=epsilon, forced=forced)
     origin = Origin(
         episode=record.uid,
@@ -158,5 +158,7 @@ def epsilons_of(
     for record, annotation in annotated:
         if penalty_share(record.outcome) is not None:
             advantages.setdefault(record.task, []).append(annotation.advantage)
-            forced.setdefault(record.task, []).append(forced_positive(record))
+            forced.setdefault(record.task, []).append(
+                forced_positive(record.purpose, record.control_mode)
+            )
     return thresholds(advantages, forced, shares)

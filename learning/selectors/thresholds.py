@@ -126,8 +126,12 @@ def _kept(
     purpose: str,
     horizon: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    from fleet.protocol.control import ControlLabel
-    from learning.core.advantages import n_step_advantages, penalty_share, rewards
+    from learning.core.advantages import (
+        forced_positive,
+        n_step_advantages,
+        penalty_share,
+        rewards,
+    )
     from learning.core.sidecar import decode_annotation
 
     value = decode_annotation(blobs.store().get(sha256)).value
@@ -139,6 +143,4 @@ def _kept(
     )
     advantages = n_step_advantages(reward, value, horizon=horizon)
     modes = np.concatenate([part.array("control_mode") for part in opened])
-    # As `learning.core.advantages.forced_positive`.
-    forced = np.full(len(modes), purpose == "demonstration") | (modes == ControlLabel.HUMAN)
-    return advantages, forced
+    return advantages, forced_positive(purpose, modes)

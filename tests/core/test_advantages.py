@@ -115,12 +115,12 @@ def test_no_advantages_have_no_threshold():
 def test_corrections_and_demonstrations_are_positive_and_handovers_are_not():
     modes = (POLICY,) * 2 + (TRANSITION,) * 2 + (HUMAN,) * 2 + (NOBODY,)
     record = Store().make(modes=modes)
-    forced = forced_positive(record)
+    forced = forced_positive(record.purpose, record.control_mode)
     assert forced.tolist() == [False] * 4 + [True] * 2 + [False]
     got = indicators(np.full(7, -1.0, np.float32), epsilon=0.0, forced=forced)
     assert got.tolist() == [NEGATIVE] * 4 + [POSITIVE] * 2 + [NEGATIVE]
     shown = Store().make(modes=(HUMAN,) * 3, purpose="demonstration")
-    assert forced_positive(shown).all()
+    assert forced_positive(shown.purpose, shown.control_mode).all()
 
 
 def test_an_indicator_is_positive_only_above_the_threshold():
