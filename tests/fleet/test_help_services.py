@@ -1,12 +1,12 @@
 """Requests for help through the database; claims run again on PostgreSQL."""
 
-import threading
 import time
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from fleet.exceptions import HelpTaken, NotAllowed
@@ -17,6 +17,7 @@ from fleet.protocol.help import HelpLimits
 from fleet.selectors import help as queue
 from fleet.services import events, help, robots, takeover
 from tests.factories import Cast, make_fleet_settings, make_operator, make_robot
+from tests.race import at_once
 
 NONE = m.HelpNeed(number=0)
 
@@ -229,24 +230,8 @@ def test_of_many_who_claim_at_once_one_gets_the_request():
     robot = make_robot("arm-01").name
     store(robot, need())
     askers = [make_operator(role=Role.LEAD) for _ in range(8)]
-    start = threading.Barrier(len(askers))
-    results: list[object] = []
-
-    def ask(operator) -> None:
-        try:
-            start.wait()
-            results.append(help.claim_help(robot=robot, by=operator).claimed_by)
-        except HelpTaken as taken:
-            results.append(taken)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=ask, args=(operator,)) for operator in askers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    won = [result for result in results if isinstance(result, str)]
+    results = at_once(partial(help.claim_help, robot=robot, by=operator) for operator in askers)
+    won = [state.claimed_by for state in results if not isinstance(state, HelpTaken)]
     assert len(won) == 1
     assert len(results) == len(askers)
     assert row().claimed_by.name == won[0]

@@ -1,11 +1,11 @@
 """Services through the database; what needs locks runs again on PostgreSQL."""
 
-import threading
 import time
 from datetime import timedelta
+from functools import partial
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from fleet.exceptions import LeaseGone, NotAllowed, RobotBusy, RobotUnknown
@@ -22,6 +22,7 @@ from fleet.selectors.access import (
 from fleet.services import events, operators, policies, robots, takeover
 from tests.factories import Cast, make_operator, make_robot, make_task
 from tests.fleet.peers import SPEC, policy
+from tests.race import at_once
 
 
 @pytest.fixture
@@ -178,24 +179,11 @@ def test_the_database_itself_allows_one_open_lease_a_robot(cast: Cast):
 def test_of_many_who_ask_at_once_one_gets_the_robot():
     robot = make_robot()
     askers = [make_operator() for _ in range(8)]
-    start = threading.Barrier(len(askers))
-    results: list[object] = []
-
-    def ask(operator) -> None:
-        try:
-            start.wait()
-            results.append(takeover.grant_lease(robot=robot.name, operator=operator).epoch)
-        except RobotBusy as busy:
-            results.append(busy)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=ask, args=(operator,)) for operator in askers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [r for r in results if not isinstance(r, RobotBusy)] == [1]
+    results = at_once(
+        partial(takeover.grant_lease, robot=robot.name, operator=operator) for operator in askers
+    )
+    leases = [lease for lease in results if not isinstance(lease, RobotBusy)]
+    assert [lease.epoch for lease in leases] == [1]
     assert len(results) == len(askers)
     assert TakeoverLease.objects.filter(ended_at=None).count() == 1
 
@@ -205,21 +193,8 @@ def test_of_many_who_ask_at_once_one_gets_the_robot():
 def test_of_many_who_end_a_lease_at_once_one_ends_it():
     robot = make_robot()
     epoch = takeover.grant_lease(robot=robot.name, operator=make_operator()).epoch
-    start = threading.Barrier(8)
-    ended: list[bool] = []
-
-    def end() -> None:
-        try:
-            start.wait()
-            ended.append(takeover.end_lease(robot=robot.name, epoch=epoch, how=LeaseEnd.HAND_BACK))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=end) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    end = partial(takeover.end_lease, robot=robot.name, epoch=epoch, how=LeaseEnd.HAND_BACK)
+    ended = at_once([end] * 8)
     assert sorted(ended) == [False] * 7 + [True]
 
 
@@ -289,21 +264,8 @@ def test_a_robot_is_announced_only_what_it_does_not_run(db):
 @pytest.mark.django_db(transaction=True)
 def test_of_publishers_at_once_the_highest_number_stays():
     make_robot()
-    numbers = list(range(1, 9))
-    start = threading.Barrier(len(numbers))
-
-    def publish(number: int) -> None:
-        try:
-            start.wait()
-            policies.assign_policy(policy(number))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=publish, args=(number,)) for number in numbers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = at_once(partial(policies.assign_policy, policy(n)) for n in range(1, 9))
+    assert not [came for came in results if isinstance(came, Exception)]
     assert Robot.objects.get().assigned_number == 8
 
 

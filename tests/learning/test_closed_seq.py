@@ -1,6 +1,7 @@
 """The buffers' cursor when many robots close at once: no reader ever skips an episode."""
 
 import threading
+from functools import partial
 
 import pytest
 from django.db import connection
@@ -9,6 +10,7 @@ from learning.models import Episode
 from learning.selectors.episodes import closed_after
 from learning.services.ingest import close_episode
 from tests.learning.making import record, send_parts
+from tests.race import at_once
 
 WRITERS = 6
 EACH = 6
@@ -67,24 +69,12 @@ def test_concurrent_closes_get_one_place_each_and_a_reader_never_skips_one(robot
 @pytest.mark.django_db(transaction=True)
 def test_two_deliveries_of_one_part_at_once_are_stored_once(robot, task):
     recorded = record(robot, task)
-    start = threading.Barrier(4)
-    failures: list[Exception] = []
 
     def deliver():
-        try:
-            start.wait()
-            send_parts(recorded, robot)
-            close_episode(uid=recorded.uid, manifest=recorded.manifest, robot=robot)
-        except Exception as error:
-            failures.append(error)
-        finally:
-            connection.close()
+        send_parts(recorded, robot)
+        close_episode(uid=recorded.uid, manifest=recorded.manifest, robot=robot)
 
-    threads = [threading.Thread(target=deliver) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    failures = [came for came in at_once([deliver] * 4) if came is not None]
     assert not failures
     episode = Episode.objects.get()
     assert episode.closed_seq == 1
@@ -99,21 +89,8 @@ def test_two_claims_at_once_give_one_round():
 
     seed_learner("l")
     learner = start_learner("l")
-    start = threading.Barrier(5)
-    claims: list[object] = []
-
-    def claim(name):
-        start.wait()
-        try:
-            claims.append(claim_round(learner.pk, name))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=claim, args=(f"worker-{i}",)) for i in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    claims = at_once(partial(claim_round, learner.pk, f"worker-{i}") for i in range(5))
+    assert not [claim for claim in claims if isinstance(claim, Exception)]
     assert len(claims) == 5
     assert len([c for c in claims if c is not None]) == 1
     assert Round.objects.count() == 1
