@@ -8,7 +8,7 @@ from fleet.agent.decisions import Decision, View
 from fleet.agent.drivers.base import Reading
 from fleet.agent.episodes import EpisodePlan
 from fleet.protocol import messages as m
-from fleet.protocol.control import Mode
+from fleet.protocol.control import Controller, Mode
 
 # A plan is shown on every so many ticks: eyes need no more.
 PLAN_EVERY = 2
@@ -44,8 +44,11 @@ class Running:
     discarded_before: int = 0
 
     def count(self, decision: Decision) -> None:
-        """Count whose tick it is: one that nobody drove takes none of the task's time."""
-        if decision.mode in (Mode.HOLDING, Mode.STOPPED):
+        """Count whose tick it is: one that nobody drove takes none of the task's time.
+
+        An operator who holds the robot and thinks, or looks away, drives nothing either.
+        """
+        if decision.controller is Controller.HOLD and decision.mode is not Mode.AUTONOMOUS:
             self.held_ticks += 1
             return
         self.held_ticks = 0

@@ -74,7 +74,7 @@ export function policyWords(state) {
 /** @param {object} beat a Heartbeat @param {string} kind @returns {string} */
 function taskWords(beat, kind) {
   if (beat.task) return title(beat.task);
-  return kind === "autonomous" ? "between episodes" : "no task yet";
+  return kind === "autonomous" || kind === "human" ? "between episodes" : "no task yet";
 }
 
 /**

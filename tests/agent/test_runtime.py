@@ -320,6 +320,15 @@ def test_holding_takes_none_of_the_tasks_time_and_is_recorded_for_a_while_only(r
     assert np.isnan(actions[10:210]).all()
 
 
+def test_a_person_who_thinks_takes_none_of_the_tasks_time(robot):
+    robot.begin()
+    robot.grant()
+    robot.drive()
+    robot.tick(3 * TASK.timeout_ticks)
+    robot.arbiter.handle(m.MarkOutcome(outcome="failure", judge="operator:ada"))
+    assert robot.finish().outcome == "failure"
+
+
 def test_a_person_may_use_as_much_time_again_as_the_policy(robot):
     robot.begin()
     robot.tick(10)
