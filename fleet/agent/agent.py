@@ -178,6 +178,7 @@ class Agent:
             evaluation=self.runtime.evaluation,
             episode=situation.episode,
             tick=situation.tick,
+            left_s=situation.left_s,
             reason=reason[:500],
             recent="".join(self.runtime.recent),
             loop=self.runtime.meter.take(),

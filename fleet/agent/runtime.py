@@ -38,8 +38,6 @@ AGENT_VERSION = "1"
 # Holding is recorded this long, then only its end: nothing is learned from a robot at rest.
 MAX_HOLD_RECORDED_S = 10.0
 RECENT_OUTCOMES = 20
-# What the parts of one episode can hold, with room for ticks that are held.
-MAX_EPISODE_TICKS = 150_000
 # Exceptions in a row before the loop gives up and lets its supervisor start it anew.
 MAX_FAILURES = 20
 _FAILUREPAUSE_S = 0.5
@@ -322,7 +320,7 @@ class Runtime:
         if not self._has_scene:
             self._has_scene = True
             self._scene_ready()
-        self.situation = self._running.situation()
+        self.situation = self._running.situation(self._driver.spec.control_hz)
         return True
 
     def _idle_tick(self) -> None:
@@ -386,7 +384,7 @@ class Runtime:
                 )
             )
         running.ticks += 1
-        self.situation = running.situation()
+        self.situation = running.situation(spec.control_hz)
         pending = None if controller is None else controller.pending
         self._telemetry(view, reading, applied, proposal, doubt, pending)
         if decision.fault:
@@ -411,12 +409,7 @@ class Runtime:
             self._end("abort", "robot")
         elif reading.success:
             self._end("success", "robot")
-        elif (
-            # An operator may use as long again as the policy had.
-            running.policy_ticks >= running.plan.task.timeout_ticks
-            or running.active_ticks >= 2 * running.plan.task.timeout_ticks
-            or running.active_ticks >= MAX_EPISODE_TICKS
-        ):
+        elif running.left_ticks(self._driver.spec.control_hz) == 0:
             self._end("timeout", "robot")
         else:
             return False

@@ -12,6 +12,10 @@ from fleet.protocol.control import Controller, Mode
 
 # A plan is shown on every so many ticks: eyes need no more.
 PLAN_EVERY = 2
+# People who help with an episode have at least as long, whatever the policy's time is.
+PERSON_S = 60.0
+# What the parts of one episode can hold, with room for ticks that are held.
+MAX_EPISODE_TICKS = 150_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Situation:
     instruction: str = ""
     purpose: m.Purpose = "train"
     tick: int = 0
+    # Seconds until time is up for whoever drives now; None without an episode.
+    left_s: float | None = None
     # Why no episode runs; empty while one does.
     waiting: str = ""
     # The pause between two episodes, as opposed to having nothing to do.
@@ -40,6 +46,8 @@ class Running:
     active_ticks: int = 0
     policy_ticks: int = 0
     held_ticks: int = 0
+    # Whether a person has the robot.
+    driven: bool = False
     ticks: int = 0
     discarded_before: int = 0
 
@@ -48,6 +56,7 @@ class Running:
 
         An operator who holds the robot and thinks, or looks away, drives nothing either.
         """
+        self.driven = decision.mode in (Mode.HANDOVER, Mode.TAKEOVER)
         if decision.controller is Controller.HOLD and decision.mode is not Mode.AUTONOMOUS:
             self.held_ticks += 1
             return
@@ -56,7 +65,19 @@ class Running:
         if decision.mode is Mode.AUTONOMOUS:
             self.policy_ticks += 1
 
-    def situation(self) -> Situation:
+    def left_ticks(self, control_hz: float) -> int:
+        """Return after how many ticks time is up, if whoever drives now goes on.
+
+        The policy has its task's time. People have a time of their own, as long as that and at
+        least `PERSON_S`.
+        """
+        allowed, used = self.plan.task.timeout_ticks, self.policy_ticks
+        if self.driven:
+            allowed = max(allowed, int(PERSON_S * control_hz))
+            used = self.active_ticks - self.policy_ticks
+        return max(0, min(allowed - used, MAX_EPISODE_TICKS - self.active_ticks))
+
+    def situation(self, control_hz: float) -> Situation:
         """Return the episode as other threads may read it."""
         return Situation(
             episode=self.uid,
@@ -64,6 +85,7 @@ class Running:
             instruction=self.plan.instruction,
             purpose=self.plan.purpose,
             tick=self.ticks,
+            left_s=self.left_ticks(control_hz) / control_hz,
         )
 
 

@@ -136,6 +136,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     evaluation: Text = ""
     episode: str = ""
     tick: Count = 0
+    # Until the episode times out if whoever drives now goes on; None without one.
+    left_s: Annotated[float, Meta(ge=0.0)] | None = None
     # Why the robot holds or is stopped, in words; empty otherwise.
     reason: Text = ""
     # Outcomes of the last episodes, oldest first: s success, f failure, t timeout, a abort.

@@ -104,6 +104,7 @@ export function facts(state, { you, nowMs, online }) {
     streak: streakWords(beat.recent ?? ""),
     episode: beat.episode ? beat.episode.slice(0, 8) : "—",
     tick: beat.tick === undefined ? "—" : String(beat.tick),
+    left: Number.isFinite(beat.left_s) ? `· ${age(1000 * beat.left_s)} left` : "",
     jitter: loop.jitter_p99_ms === undefined ? "—" : `${loop.jitter_p99_ms.toFixed(1)} ms`,
     missed: loop.missed_ticks === undefined ? "—" : `${loop.missed_ticks} of ${loop.ticks + loop.missed_ticks}`,
     spool: beat.spool_episodes === undefined ? "—" : `${count(beat.spool_episodes, "episode")}, ${size(beat.spool_bytes ?? 0)}`,

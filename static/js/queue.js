@@ -120,6 +120,8 @@ export function askWords(state, { you = "", mine = false }) {
     const who = state.status === "claimed" ? ` · ${state.claimed_by === you ? "you have it" : `${state.claimed_by} has it`}` : "";
     return { live: true, words: `Asks for help: ${reasonWords(state)}${who}` };
   }
-  // Nobody is kept longer than the robot needs them.
-  return { live: false, words: state?.status === "resolved" && mine ? "Needs no help any more: hand back" : "" };
+  // Nobody is kept longer than the robot needs them. That an operator had left is over as soon as
+  // another drives, which says nothing of what the robot needs.
+  const needed = (state?.reasons ?? []).some((reason) => reason !== "operator_left");
+  return { live: false, words: state?.status === "resolved" && mine && needed ? "Needs no help any more: hand back" : "" };
 }

@@ -101,6 +101,7 @@ HEARTBEAT = m.Heartbeat(
     evaluation=UID,
     episode=UID,
     tick=57,
+    left_s=7.5,
     reason="ada drives",
     recent="sfta",
     loop=m.LoopStats(
