@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from fleet.models import Robot, TakeoverLease
 from learning.exceptions import Forbidden, NotFound
-from learning.models import Episode, SpanReview
+from learning.models import Episode, Intervention, SpanReview
 from learning.selectors.lineage import Taught, taught
 
 # A lease may begin and end this much later on the robot than here, as far as a trim is concerned.
@@ -80,6 +80,21 @@ def span_history(robot: Robot, episode_uid: UUID, epoch: int) -> QuerySet[SpanRe
     """Return the entries of one span, newest first."""
     entries = SpanReview.objects.filter(robot=robot, episode_uid=episode_uid, epoch=epoch)
     return entries.select_related("robot", "operator__user", "undone_by").order_by("-id")
+
+
+def spans_of(episode: Episode) -> list[tuple[Intervention, SpanReview | None, bool]]:
+    """Return an episode's spans, each with the entry in force, and whether it can be reviewed here.
+
+    What one lease did in an episode is reviewed as one, at its first span.
+    """
+    entries = SpanReview.objects.filter(episode_uid=episode.uid, robot_id=episode.robot_id)
+    newest = {row.epoch: row for row in entries.select_related("operator__user").order_by("id")}
+    found, seen = [], set()
+    for span in episode.interventions.all():
+        here = episode.robot_id is not None and span.lease_epoch > 0
+        found.append((span, newest.get(span.lease_epoch), here and span.lease_epoch not in seen))
+        seen.add(span.lease_epoch)
+    return found
 
 
 def correction_of(*, robot: str, episode_uid: UUID, epoch: int) -> Correction:

@@ -219,3 +219,47 @@ def test_a_second_operator_asks_for_control_and_is_handed_it(desk: Desk):
     expect(first.page.locator("[data-asked]")).to_be_hidden()
     second.hand_back()
     first.expect_state("Autonomous")
+    a_correction_just_made_is_marked_trimmed_discarded_and_that_undone(desk, second)
+
+
+def a_correction_just_made_is_marked_trimmed_discarded_and_that_undone(
+    desk: Desk, cockpit: RobotPage
+) -> None:
+    """A part of the test above: what it takes first is somebody who just drove."""
+    page = cockpit.page
+    bar = page.get_by_label("Last correction")
+    title, said = bar.locator("[data-part=title]"), bar.locator("[data-part=said]")
+    expect(title).to_have_text(re.compile(r"^Correction of \d+\.\d s$"))
+    # Another tab of the same person, opened since: it shows the same, and what comes next.
+    tab = page.context.new_page()
+    other = RobotPage(tab, desk.site.url, cockpit.robot).open().page.get_by_label("Last correction")
+    expect(other).to_be_visible()
+    cockpit.press("2")
+    expect(said).to_have_text("Marked as a recovery")
+    cockpit.press("3")
+    expect(bar.get_by_label("Keep from")).to_be_focused()
+    cockpit.press("ArrowRight")
+    cockpit.press("ArrowRight")
+    cockpit.press("Enter")
+    trimmed = re.compile(r"^Recovery: \d+\.\d s of \d+\.\d s$")
+    expect(title).to_have_text(trimmed)
+    expect(other.locator("[data-part=title]")).to_have_text(trimmed)
+    other.get_by_role("button", name="Discard").click()
+    for one in (bar, other):
+        expect(one.locator("[data-part=title]")).to_have_text(re.compile("discarded$"))
+    expect(said).to_have_text("Changed by lead")
+    cockpit.press("u")
+    expect(title).to_have_text(trimmed)
+    expect(other.locator("[data-part=title]")).to_have_text(trimmed)
+    tab.close()
+    # The episode ends and is uploaded: what was said of it has come with it.
+    episode = page.evaluate("JSON.parse(localStorage['sop.correction/robot-1']).episode")
+    cockpit.press("n")
+    expect(bar.get_by_text("still on the robot")).to_be_hidden()
+    page.goto(f"{desk.site.url}/episodes/{episode}/")
+    span = page.get_by_label("Interventions").locator("tbody[data-span]").last
+    expect(span.locator("[data-part=mark]")).to_have_text("recovery")
+    span.get_by_text("Change, and history").click()
+    expect(span.locator("[data-part=history] li")).to_have_count(4)
+    span.get_by_role("button", name="Discard").click()
+    expect(span.locator("[data-part=kept]")).to_have_text("nothing")

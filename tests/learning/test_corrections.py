@@ -186,7 +186,8 @@ def test_every_page_that_watches_the_robot_is_told(robot, recorded, lease, say):
         events.leave(listener)
     ((channel, payload),) = told
     state = msgspec.json.decode(payload, type=b.CorrectionState)
-    assert (channel, state.episode, state.discarded) == (events.CORRECTIONS, str(recorded.uid), True)
+    assert channel == events.CORRECTIONS
+    assert (state.episode, state.discarded) == (str(recorded.uid), True)
     assert state.revision == SpanReview.objects.get().pk
 
 
