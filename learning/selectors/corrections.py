@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
-from django.utils import timezone
+from django.utils import dateformat, timezone
 
 from fleet.models import Robot, TakeoverLease
 from learning.exceptions import Forbidden, NotFound
@@ -168,7 +167,8 @@ def as_json(correction: Correction) -> dict[str, Any]:
         "history": [
             {
                 "by": row.operator.name,
-                "at": _time(row.created_at),
+                "at": timezone.localtime(row.created_at).isoformat(timespec="seconds"),
+                "when": dateformat.format(timezone.localtime(row.created_at), "j M Y H:i:s"),
                 "said": _said(row),
                 "note": row.note,
                 "undone": row.undone,
@@ -185,7 +185,3 @@ def _said(row: SpanReview) -> str:
     if row.discarded:
         words.append("discarded")
     return ("undo: " if row.undoes_id else "") + ", ".join(words)
-
-
-def _time(at: datetime) -> str:
-    return timezone.localtime(at).isoformat(timespec="seconds")

@@ -168,9 +168,9 @@ export class CorrectionBar {
   }
 }
 
-function entryOf({ by, at, said, note, undone }) {
+function entryOf({ by, at, when, said, note, undone }) {
   const item = document.createElement("li");
-  const time = Object.assign(document.createElement("time"), { dateTime: at, textContent: new Date(at).toLocaleString() });
+  const time = Object.assign(document.createElement("time"), { dateTime: at, textContent: when });
   item.append(time, ` ${by}: ${said}${note ? ` (“${note}”)` : ""}${undone ? ", undone since" : ""}`);
   return item;
 }

@@ -34,10 +34,13 @@ function remember(value) {
   }
 }
 
-async function show() {
+/** @param {boolean} fresh whether it was made just now, in front of this page */
+async function show(fresh) {
   const { episode, epoch, start, end } = span;
   root.hidden = false;
   const known = await bar.open(addressOf(span), { robot, episode, epoch, steps: end - start, period_s: periodS });
+  // Said after the bar is there, so that screen readers hear of it.
+  if (known && fresh && bar.state.revision < 1) bar.say("Imitated as a correction unless you say otherwise");
   if (known) return;
   // Its episode came without it: it was too short to be recorded, or the robot died.
   root.hidden = true;
@@ -50,7 +53,7 @@ function take(telemetry) {
   if (span === before) return;
   if (span.over) {
     remember(span);
-    show();
+    show(true);
   } else if (!root.hidden) root.hidden = true;
 }
 
@@ -59,7 +62,7 @@ function recall() {
     const kept = JSON.parse(localStorage.getItem(store));
     if (kept?.by !== root.dataset.by || Date.now() - kept.at > REMEMBERED_MS) return;
     span = { episode: kept.episode, epoch: kept.epoch, start: kept.start, end: kept.end, over: true };
-    show();
+    show(false);
   } catch {
     // As above.
   }

@@ -240,6 +240,30 @@ def test_a_running_learner_samples_precisely_what_is_left_and_no_restart_is_need
     assert samples(running) == other
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_next_round_of_a_warm_learner_takes_it_over(robot, task, recorded, lease, say):
+    from learning.services import rounds, warm
+    from learning.services.learners import claim_round
+
+    def run():
+        claim = claim_round(learner.pk, "here")
+        rounds.run_round(claim, seconds=20.0, max_steps=2)
+        return warm._warm[learner.pk].indexer.buffer
+
+    warm.forget_warm()
+    send(record(robot, task, modes=(1,) * 3), robot)
+    send(recorded, robot)
+    learner = make_learner(publish_steps=1000)
+    try:
+        buffer = run()
+        assert len(buffer) == 3 + 6
+        say(DISCARD)
+        assert run() is buffer
+        assert len(buffer) == 3
+    finally:
+        warm.forget_warm()
+
+
 def test_it_is_said_which_versions_learned_before_and_versions_count_marks_apart(
     robot, task, recorded, lease, say, cast
 ):
@@ -295,7 +319,10 @@ def test_pages_read_and_change_a_correction_as_json(robot, recorded, lease, cast
     ):  # fmt: skip
         assert post(rubbish, status)["reason"]
     assert client.get(f"/corrections/{robot.name}/7/{recorded.uid}/").status_code == 404
+    page = f"/episodes/{recorded.uid}/"
+    assert b'data-say="discard"' in client.get(page).content
     client.force_login(cast.viewer.user)
+    assert b'data-say="discard"' not in client.get(page).content
     assert client.get(path).status_code == 200
     refused = post({"uid": str(uuid.uuid4()), "discarded": True}, 403)
     assert refused["reason"] == "needs the role operator; viewer is viewer"
