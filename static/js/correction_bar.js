@@ -4,6 +4,9 @@ import { newUid } from "./judging.js";
 import { write } from "./paint.js";
 import { ask } from "./pictures.js";
 
+// A server that hangs must not keep the next key waiting for ever.
+const ANSWER_MS = 10_000;
+
 export class CorrectionBar {
   /** @param {HTMLElement} root holds the bar; its `data-by` is who looks */
   constructor(root) {
@@ -25,6 +28,8 @@ export class CorrectionBar {
       });
     }
     document.body.addEventListener("sop:correction", ({ detail }) => this.heard(detail));
+    // What was said while the connection was away was not heard.
+    document.body.addEventListener("sop:link", ({ detail }) => detail.online && this.state && this.load());
   }
 
   part(name) {
@@ -47,7 +52,7 @@ export class CorrectionBar {
   async load() {
     const { url } = this;
     try {
-      const state = await (await ask(url)).json();
+      const state = await (await ask(url, { signal: AbortSignal.timeout(ANSWER_MS) })).json();
       if (url === this.url) this.take(state);
       return true;
     } catch (error) {
@@ -92,7 +97,7 @@ export class CorrectionBar {
     const body = { ...wish.body, uid: this.unsaved.uid, by: this.root.dataset.by, note };
     const headers = { "Content-Type": "application/json", ...JSON.parse(document.body.getAttribute("hx-headers")) };
     try {
-      const state = await (await ask(this.url, { method: "POST", headers, body: JSON.stringify(body) })).json();
+      const state = await (await ask(this.url, { method: "POST", headers, body: JSON.stringify(body), signal: AbortSignal.timeout(ANSWER_MS) })).json();
       this.unsaved = null;
       if (this.part("note")) this.part("note").value = "";
       if (what === "keep") this.showTrim(false);

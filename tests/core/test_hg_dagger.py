@@ -85,6 +85,9 @@ def test_what_people_left_out_of_a_correction_is_drawn_no_more_and_the_rest_as_b
         chosen = np.isin(np.arange(56, 86)[:, None] + np.arange(8), list(left))
         assert np.array_equal(batch.mask.numpy(), np.logical_and.accumulate(chosen, axis=1))
     assert batch.mark.tolist() == [SpanMark.RECOVERY] * 30
+    # A learner that would take every step is not given them either.
+    taken = buffer_of(store, [with_spans(record, [ReviewedSpan(20, 56, 30, 53)])])
+    assert drawn_from(taken) == set(range(20)) | set(range(30, 53)) | set(range(56, 70))
     with pytest.raises(KeyError):
         buffer.revise(store.make(seed=9))
 

@@ -1,6 +1,7 @@
 import itertools
 import uuid
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -18,9 +19,11 @@ from learning.models import Episode, Intervention, SpanReview
 from learning.selectors.corrections import correction_of
 from learning.selectors.lineage import deeds
 from learning.services.corrections import MAX_ENTRIES, Change, review_span, undo_review
+from learning.services.ingest import close_episode
 from tests.factories import make_robot
 from tests.learning.brains import make_learner
-from tests.learning.making import record, send
+from tests.learning.making import record, send, send_parts
+from tests.race import at_once
 
 # Ten of the policy, a handover of two, six steps driven, and two of the policy.
 MODES = (0,) * 10 + (2,) * 2 + (1,) * 6 + (0,) * 2
@@ -121,6 +124,23 @@ def test_an_entry_sent_twice_counts_once_and_an_undo_takes_back_only_the_last(
     )  # fmt: skip
     with pytest.raises(Conflict, match="another correction"):
         say(DISCARD, uid=uid, robot=other.name)
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_what_three_people_say_while_the_episode_closes_is_in_force(robot, recorded, lease, say):
+    send_parts(recorded, robot)
+    came = at_once(
+        [
+            partial(close_episode, uid=recorded.uid, manifest=recorded.manifest, robot=robot),
+            *(partial(say, change) for change in (DISCARD, RECOVERY, Change(trim=(2, 1)))),
+        ]
+    )
+    assert not [one for one in came if isinstance(one, Exception)]
+    now = correction_of(robot=robot.name, episode_uid=recorded.uid, epoch=1)
+    assert (now.stored, in_force(now)) == (True, ("recovery", True, 2, 1))
+    span = Intervention.objects.get()
+    assert in_force(span) == in_force(now)
 
 
 @pytest.mark.parametrize(
