@@ -37,6 +37,8 @@ class Correction:
     trim_end: int
     # Newest first.
     history: tuple[SpanReview, ...]
+    # Where it lies in its episode, and what is kept of each part; empty before the episode is here.
+    spans: tuple[Intervention, ...]
     # What learned from its episode until something of it was left out; else until now.
     taught: tuple[Taught, ...]
 
@@ -111,6 +113,7 @@ def correction_of(*, robot: str, episode_uid: UUID, epoch: int) -> Correction:
     episode = Episode.objects.filter(uid=episode_uid).first()
     if episode is not None and episode.robot_id != row.pk:
         raise Forbidden(f"episode {episode_uid} is not of {robot}")
+    spans: list[Intervention] = []
     if episode is not None and episode.closed:
         spans = list(episode.interventions.filter(lease_epoch=epoch).order_by("start"))
         if not spans:
@@ -135,6 +138,7 @@ def correction_of(*, robot: str, episode_uid: UUID, epoch: int) -> Correction:
         trim_start=now.trim_start,
         trim_end=now.trim_end,
         history=history,
+        spans=tuple(spans),
         taught=tuple(taught(episode, until=until)) if episode is not None else (),
     )
 
@@ -163,6 +167,10 @@ def as_json(correction: Correction) -> dict[str, Any]:
         "trim_start": correction.trim_start,
         "trim_end": correction.trim_end,
         "told": correction.told,
+        "spans": [
+            {"start": span.start, "kept_start": span.kept_start, "kept_end": span.kept_end}
+            for span in correction.spans
+        ],
         "undoable": str(undoable.uid) if undoable is not None else None,
         "history": [
             {

@@ -160,15 +160,16 @@ export class CorrectionBar {
     this.showRow();
   }
 
-  /** The facts of the episode page's row, where the bar belongs to one. */
+  /** The facts of the episode page's rows: one for each span of this lease. */
   showRow() {
     const { state } = this;
-    if (!this.part("mark") || state.revision < 1) return;
-    write(this.part("mark"), state.discarded ? `${state.mark}, discarded` : state.mark);
-    const first = Number(this.root.dataset.first);
-    const left = [first + state.trim_start, first + state.steps - state.trim_end];
-    write(this.part("kept"), state.discarded || left[0] >= left[1] ? "nothing" : `${left[0]}–${left[1]}`);
-    write(this.part("by"), state.history[0]?.by ?? "");
+    for (const { start, kept_start: from, kept_end: to } of state.spans ?? []) {
+      const row = document.querySelector(`[data-row="${start}"]`);
+      if (!row) continue;
+      write(row.querySelector("[data-fact=mark]"), state.discarded ? `${state.mark}, discarded` : state.mark);
+      write(row.querySelector("[data-fact=kept]"), from < to ? `${from}–${to}` : "nothing");
+      write(row.querySelector("[data-fact=by]"), state.history[0]?.by ?? "");
+    }
     this.part("history")?.replaceChildren(...state.history.map(entryOf));
   }
 }

@@ -258,8 +258,8 @@ def a_correction_just_made_is_marked_trimmed_discarded_and_that_undone(
     expect(bar.get_by_text("still on the robot")).to_be_hidden()
     page.goto(f"{desk.site.url}/episodes/{episode}/")
     span = page.get_by_label("Interventions").locator("tbody[data-span]").last
-    expect(span.locator("[data-part=mark]")).to_have_text("recovery")
+    expect(span.locator("[data-fact=mark]")).to_have_text("recovery")
     span.get_by_text("Change, and history").click()
     expect(span.locator("[data-part=history] li")).to_have_count(4)
     span.get_by_role("button", name="Discard").click()
-    expect(span.locator("[data-part=kept]")).to_have_text("nothing")
+    expect(span.locator("[data-fact=kept]")).to_have_text("nothing")

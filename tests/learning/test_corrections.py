@@ -328,6 +328,7 @@ def test_pages_read_and_change_a_correction_as_json(robot, recorded, lease, cast
     said = post({"uid": uid, "trim": [1, 2], "note": "fumbled", "by": "operator"})
     assert (said["trim_start"], said["trim_end"], said["undoable"]) == (1, 2, uid)
     assert said["history"][0]["note"] == "fumbled"
+    assert said["spans"] == [{"start": 10, "kept_start": 11, "kept_end": 16}]
     assert client.get(path).json() == said
     undone = post({"uid": str(uuid.uuid4()), "undoes": uid})
     assert (undone["trim_start"], undone["undoable"], len(undone["history"])) == (0, None, 2)
