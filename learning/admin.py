@@ -17,6 +17,7 @@ from learning.models import (
     PolicyVersion,
     Round,
     Sidecar,
+    SpanReview,
     ThresholdVersion,
     ValueVersion,
 )
@@ -126,3 +127,13 @@ class EvaluationAdmin(ReadOnly, admin.ModelAdmin):
     list_filter = ("state",)
     list_select_related = ("first", "second", "requested_by__user")
     inlines = (TrialInline,)
+
+
+@admin.register(SpanReview)
+class SpanReviewAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "created_at", "robot", "episode_uid", "epoch", "mark", "discarded", "trim_start",
+        "trim_end", "operator", "note",
+    )  # fmt: skip
+    list_filter = ("mark", "discarded", "robot")
+    list_select_related = ("robot", "operator__user")

@@ -11,6 +11,7 @@ from django.utils import timezone
 from fleet.models import Robot, Task
 from learning.exceptions import NotFound, Unprocessable
 from learning.models import PolicyVersion
+from learning.models.corrections import Mark
 from learning.models.episodes import Purpose
 from learning.models.evaluations import MAX_TRIALS_PER_TASK
 from learning.models.labels import Judgement
@@ -125,6 +126,14 @@ class SearchForm(forms.Form):
         [*Judgement.choices, (search.CUT_SHORT, "Cut short"), (search.OPEN, "Still uploading")],
     )
     corrected = _one_of("Corrected", [("1", "by an operator"), ("0", "not at all")])
+    marked = _one_of(
+        "Marked",
+        [
+            (Mark.CORRECTION, "correction"),
+            (Mark.RECOVERY, "recovery"),
+            (search.DISCARDED, "correction discarded"),
+        ],
+    )
     labelled = _one_of("Labelled", [("1", "by a person"), ("0", "not yet")])
     by = forms.CharField(label="Corrected or labelled by", max_length=150, required=False)
     policy_from = _number("Policy from")
@@ -166,6 +175,7 @@ class SearchForm(forms.Form):
             purpose=said["purpose"],
             outcome=said["outcome"],
             corrected=_either(said["corrected"]),
+            marked=said["marked"],
             labelled=_either(said["labelled"]),
             operator=said["by"],
             policy_from=said["policy_from"],

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from learning.views import (
+    corrections,
     episode,
     episodes,
     evaluations,
@@ -23,6 +24,11 @@ urlpatterns = [
     path("episodes/<uuid:uid>/", episode.episode, name="episode"),
     path("episodes/<uuid:uid>/steps.json", episode.steps, name="episode_steps"),
     path("episodes/<uuid:uid>/curves.json", episode.curves, name="episode_curves"),
+    path(
+        "corrections/<str:robot>/<int:epoch>/<uuid:uid>/",
+        corrections.correction,
+        name="correction",
+    ),
     path("policies/<int:number>/", versions.version, name="version"),
     path("episodes/<uuid:uid>/replay.json", replay.replay, name="replay"),
     path("episodes/<uuid:uid>/frames/<str:camera>/<int:step>.jpg", replay.frame, name="frame"),

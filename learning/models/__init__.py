@@ -1,5 +1,6 @@
 """Rows of the learning app: what robots recorded, what people judged, what was learned from it."""
 
+from learning.models.corrections import SpanReview
 from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Intervention
 from learning.models.evaluations import Evaluation, EvaluationTrial
 from learning.models.labels import Label
@@ -22,6 +23,7 @@ __all__ = [
     "PolicyVersion",
     "Round",
     "Sidecar",
+    "SpanReview",
     "ThresholdVersion",
     "ValueVersion",
 ]

@@ -44,6 +44,7 @@ from learning.exceptions import (
 )
 from learning.models import ClosedCursor, Episode, EpisodePart, Intervention
 from learning.models.episodes import Purpose
+from learning.services.corrections import settle
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +158,7 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
                 )
                 for span in manifest.interventions
             )
+            settle(episode)
         note = EpisodeClosedNote(
             episode=str(uid), seq=episode.closed_seq, task=task.name, purpose=episode.purpose
         )

@@ -251,6 +251,17 @@ MESSAGES: tuple[m.Message, ...] = (
     b.TakeoverAnswer(robot="robot-1", lease=LEASE, reason="", t_client_ms=1.5),
     b.CommandAnswer(robot="robot-1", answer=ACKNOWLEDGED),
     b.ControlAsked(robot="robot-1", operators=("bo", "cy")),
+    b.CorrectionState(
+        robot="robot-1",
+        episode="6f1f2e0c-0000-4000-8000-000000000001",
+        epoch=7,
+        revision=3,
+        mark="recovery",
+        discarded=True,
+        trim_start=4,
+        trim_end=2,
+        by="ada",
+    ),
     b.FleetState(paused=True, scripted_paused=True, help_sla_s=45.0),
 )
 
