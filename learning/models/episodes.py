@@ -207,6 +207,8 @@ class Intervention(models.Model):
     operator_kind = models.CharField(max_length=500, default="human")
     # Doubt at the step of the takeover; null when not computed.
     doubt = models.FloatField(null=True, blank=True)
+    # What the robot's value function said there, likewise.
+    value = models.FloatField(null=True, blank=True)
 
     class Meta:
         ordering = ["episode_id", "start"]

@@ -40,6 +40,20 @@ def newest_done(learner: Learner) -> ValueVersion | None:
     )
 
 
+def newest_of_all() -> ValueVersion | None:
+    """Return the value function that was finished last, of whichever learner; or None."""
+    done = ValueVersion.objects.filter(state=ValueVersion.State.DONE)
+    return done.order_by("-ended_at", "-pk").first()
+
+
+def value_with_weights(sha256: str) -> ValueVersion:
+    """Return a finished value function with these weights. Raises NotFound."""
+    value = ValueVersion.objects.filter(sha256=sha256, state=ValueVersion.State.DONE).first()
+    if value is None:
+        raise NotFound("no value function has these weights")
+    return value
+
+
 def threshold_in_force(learner: Learner) -> ThresholdVersion | None:
     """Return the newest derived threshold of the newest value function; None before the first."""
     value = newest_done(learner)
