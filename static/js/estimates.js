@@ -22,7 +22,7 @@ export function noValue(status) {
   if (isNumber(status.number)) return `none yet: function ${status.number} speaks after the next inference of an episode`;
   if (status.reason) return `none: ${status.reason}`;
   if (status.told) return "none yet: a value function waits for the next episode";
-  return "none: no learner has fitted a value function yet, or robots are told to compute none (fleet settings)";
+  return "none: no value function is fitted yet (learner page), or robots are to compute none (fleet settings)";
 }
 
 /**

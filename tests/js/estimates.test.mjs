@@ -18,7 +18,7 @@ test("a page says why a robot says no value", () => {
   const cases = [
     [undefined, "agent does not know"],
     [null, "agent does not know"],
-    [status, "no learner has fitted a value function yet"],
+    [status, "no value function is fitted yet (learner page)"],
     [{ ...status, told: "ab" }, "waits for the next episode"],
     [{ ...status, told: "ab", reason: "value function 3 was refused: the robot has no camera wrist" }, "no camera wrist"],
     [{ ...status, told: "ab", number: 3 }, "function 3 speaks after the next inference"],

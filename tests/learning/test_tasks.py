@@ -6,6 +6,7 @@ from fleet.services.robots import assignment_of
 from learning import blobs, tasks
 from learning.exceptions import StoreUnavailable
 from learning.models import Learner, Round, ValueVersion
+from learning.selectors.values import sha256_on_robots
 from learning.services import rounds
 from learning.services.learners import claim_round, end_round, seed_learner, start_learner
 from learning.services.policies import import_version
@@ -116,6 +117,7 @@ def test_the_sweep_tells_robots_of_the_value_function_that_was_finished_last(
     tasks.sweep()
     told = assignment_of(robot).value
     assert (told.number, told.sha256, told.correlation) == (2, weights[1], None)
+    assert sha256_on_robots() == weights[1]
     # Weights that are gone are assigned to nobody.
     ValueVersion.objects.create(learner=learner, number=3, sha256="0" * 64, **done)
     tasks.sweep()
