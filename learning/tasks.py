@@ -24,7 +24,7 @@ from learning.services.evaluations import advance_open
 from learning.services.learners import claim_round, round_of
 from learning.services.objects import sweep_orphans
 from learning.services.policies import assign_pending
-from learning.services.values import claim_value
+from learning.services.values import assign_newest_value, claim_value
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +90,14 @@ def derive_judged(episode_ids: list[int]) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Enqueue rounds that are due, assign versions that were not, go on with evaluations."""
+    """Enqueue rounds that are due, assign what was not, go on with evaluations."""
     enqueue_due_rounds()
     enqueue_value_work()
     assign_pending()
+    try:
+        assign_newest_value()
+    except LearningError as error:
+        logger.warning("no value function is assigned: %s", error)
     advance_open()
 
 

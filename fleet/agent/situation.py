@@ -115,6 +115,8 @@ class Moment:
     doubt: float
     # (h, a): what the policy would do in the next ticks.
     plan: np.ndarray | None = None
+    # In [-1, 0]; NaN where there is none.
+    value: float = float("nan")
 
     def telemetry(self, *, privileged: bool) -> m.Telemetry:
         """Return the message; JSON has no NaN, so what was not computed is 0 or empty."""
@@ -137,6 +139,7 @@ class Moment:
             privileged=self.reading.privileged if privileged else (),
             reward=float(np.nan_to_num(self.reading.reward)),
             plan=self._plan(),
+            value=float(self.value) if np.isfinite(self.value) else None,
         )
 
     def _plan(self) -> tuple[tuple[float, ...], ...]:

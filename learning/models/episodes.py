@@ -219,6 +219,8 @@ class Intervention(models.Model):
     # Steps at its beginning and its end that are not imitated either.
     trim_start = models.PositiveIntegerField(default=0)
     trim_end = models.PositiveIntegerField(default=0)
+    # What the robot's value function said there, likewise.
+    value = models.FloatField(null=True, blank=True)
 
     class Meta:
         ordering = ["episode_id", "start"]

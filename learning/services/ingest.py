@@ -155,6 +155,7 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
                     operator=span.operator,
                     operator_kind=span.operator_kind,
                     doubt=span.doubt,
+                    value=span.value,
                 )
                 for span in manifest.interventions
             )

@@ -1,5 +1,6 @@
 // What the pages say of one robot, from its state: the only place that turns a RobotState into
 // words. Pure, so that node tests reach it.
+import { valueWords } from "./estimates.js";
 import { latencyKind } from "./latency.js";
 import { streakWords } from "./outcomes.js";
 import { age, clock, count, size, title } from "./words.js";
@@ -105,6 +106,7 @@ export function facts(state, { you, nowMs, online }) {
     episode: beat.episode ? beat.episode.slice(0, 8) : "—",
     tick: beat.tick === undefined ? "—" : String(beat.tick),
     left: Number.isFinite(beat.left_s) ? `· ${age(1000 * beat.left_s)} left` : "",
+    value: valueWords(beat.value),
     jitter: loop.jitter_p99_ms === undefined ? "—" : `${loop.jitter_p99_ms.toFixed(1)} ms`,
     missed: loop.missed_ticks === undefined ? "—" : `${loop.missed_ticks} of ${loop.ticks + loop.missed_ticks}`,
     spool: beat.spool_episodes === undefined ? "—" : `${count(beat.spool_episodes, "episode")}, ${size(beat.spool_bytes ?? 0)}`,

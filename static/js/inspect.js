@@ -111,6 +111,7 @@ class Inspector {
       ["In control", `${CONTROL[row.control] ?? row.control} (${row.controller})`],
       ["Policy", row.policy_number < 0 ? "none" : `v${row.policy_number}`],
       ["Doubt", figure(row.doubt)],
+      ...(row.value === undefined ? [] : [["Value at the time", figure(row.value)]]),
       ["Reward", figure(row.reward)],
       ["Lease epoch", row.lease_epoch || "nobody held it"],
       ["Age of the command", row.command_age_ms === null ? "—" : `${row.command_age_ms.toFixed(0)} ms`],

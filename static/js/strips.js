@@ -43,7 +43,8 @@ function valueStrip(replay) {
   const quality = by.correlation === null ? "not yet judged" : `Spearman ${by.correlation.toFixed(2)}`;
   const note = `${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
   const words = suggestion ? `falls most at step ${suggestion.step}` : "falls nowhere much";
-  return strip(`Value (function ${by.number}, ${quality})`, note, HIGH, `value of each step: ${note}, ${words}`, shapes, steps);
+  const when = by.recorded ? "Value at the time" : "Value";
+  return strip(`${when} (function ${by.number}, ${quality})`, note, HIGH, `value of each step: ${note}, ${words}`, shapes, steps);
 }
 
 function advantageStrip(replay) {

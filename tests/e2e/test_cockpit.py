@@ -209,6 +209,10 @@ def test_cameras_change_places_and_the_policys_way_is_drawn_where_it_can_be(desk
         lines = page.locator(f"[data-trace={trace}] path:not(.ghost)")
         expect(lines.first).to_have_attribute("d", re.compile("L"))
         assert lines.count() == 4
+    # The base alone has neither, and the page says why.
+    legend = "[data-trace={}] [data-legend]".format
+    expect(page.locator(legend("doubt"))).to_contain_text("v1 was imported without an ensemble")
+    expect(page.locator(legend("value"))).to_contain_text("no value function is fitted yet")
     cockpit.take_over()
     # Before a hand-back, this is what the policy would do.
     expect(page.get_by_text("Dashed: where the policy would go")).to_be_visible()

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from django.utils import timezone
 
+from fleet.models import Robot
+from fleet.services.robots import assignment_of
 from learning import blobs
 from learning.core.sidecar import decode_annotation
 from learning.core.types import Indicator
@@ -90,6 +92,11 @@ def test_a_job_fits_what_was_judged_and_shows_its_held_out_correlation(learner, 
     # The aborted one was judged by nobody.
     assert (value.episodes, value.frames, value.fitted_seq) == (4, 32, 5)
     assert -1 <= value.correlation <= 1
+    # Robots compute it from now on.
+    told = assignment_of(Robot.objects.get()).value
+    assert (told.number, told.sha256) == (1, value.sha256)
+    assert told.correlation == value.correlation
+    assert told.size_bytes == blobs.store().size(value.sha256)
     assert set(value.by_task) == {"stack"}
     assert blobs.store().size(value.sha256)
     threshold = threshold_in_force(learner)
