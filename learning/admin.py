@@ -14,11 +14,14 @@ from learning.models import (
     Label,
     Learner,
     LearnerMetric,
+    OperatorRollup,
     PolicyVersion,
     Round,
     Sidecar,
+    SpanRollup,
     ThresholdVersion,
     ValueVersion,
+    VersionRollup,
 )
 
 
@@ -126,3 +129,8 @@ class EvaluationAdmin(ReadOnly, admin.ModelAdmin):
     list_filter = ("state",)
     list_select_related = ("first", "second", "requested_by__user")
     inlines = (TrialInline,)
+
+
+@admin.register(SpanRollup, VersionRollup, OperatorRollup)
+class RollupAdmin(ReadOnly, admin.ModelAdmin):
+    list_filter = ("task",)

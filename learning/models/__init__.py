@@ -6,6 +6,7 @@ from learning.models.labels import Label
 from learning.models.learners import Learner, LearnerMetric, Round
 from learning.models.lineage import EpisodeUse
 from learning.models.policies import PolicyVersion
+from learning.models.rollups import OperatorRollup, SpanRollup, VersionRollup
 from learning.models.values import Sidecar, ThresholdVersion, ValueVersion
 
 __all__ = [
@@ -19,9 +20,12 @@ __all__ = [
     "Label",
     "Learner",
     "LearnerMetric",
+    "OperatorRollup",
     "PolicyVersion",
     "Round",
     "Sidecar",
+    "SpanRollup",
     "ThresholdVersion",
     "ValueVersion",
+    "VersionRollup",
 ]

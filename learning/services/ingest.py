@@ -44,6 +44,7 @@ from learning.exceptions import (
 )
 from learning.models import ClosedCursor, Episode, EpisodePart, Intervention
 from learning.models.episodes import Purpose
+from learning.services import rollups
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
         episode.closed_seq = _next_seq()
         with _rules(), transaction.atomic():
             episode.save()
-            Intervention.objects.bulk_create(
+            interventions = [
                 Intervention(
                     episode=episode,
                     start=span.start,
@@ -156,7 +157,9 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
                     doubt=span.doubt,
                 )
                 for span in manifest.interventions
-            )
+            ]
+            Intervention.objects.bulk_create(interventions)
+            rollups.count_episode(episode, interventions)
         note = EpisodeClosedNote(
             episode=str(uid), seq=episode.closed_seq, task=task.name, purpose=episode.purpose
         )
