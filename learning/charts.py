@@ -222,8 +222,13 @@ Words = Callable[[Cell], str]
 Address = Callable[[Cell], str]
 
 
-def dashboard(cells: Sequence[Cell], address: Address) -> dict[str, Figure | None]:
-    """Return every figure of the dashboards; a point leads to its episodes at `address`."""
+def dashboard(
+    cells: Sequence[Cell], address: Address, *, between: tuple[datetime, datetime]
+) -> dict[str, Figure | None]:
+    """Return every figure of the dashboards; a point leads to its episodes at `address`.
+
+    An axis of time goes from one end of `between` to the other, whatever there is in it.
+    """
 
     def draw(title: str, height: Height, words: Words, **y_axis: Any) -> Figure | None:
         return _cells(cells, title, height, words, address, **y_axis)
@@ -273,6 +278,11 @@ def dashboard(cells: Sequence[Cell], address: Address) -> dict[str, Figure | Non
             tickformat=".1f",
         ),
     }
+    if cells and isinstance(cells[0].at, datetime):
+        for figure in figures.values():
+            if figure is not None:
+                ends = [at.isoformat() for at in between]
+                figure["layout"]["xaxis"] = {**figure["layout"]["xaxis"], "range": ends}
     success = figures["success"]
     if success is not None:
         for line, points in zip(success["data"], _by_group(cells).values(), strict=True):

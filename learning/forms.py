@@ -192,9 +192,7 @@ class DashboardForm(forms.Form):
     since = DayField(label="From day")
     until = DayField(label="To day")
     axis = _one_of("By", [("time", "time"), ("version", "policy version")], empty=False)
-    split = _one_of(
-        "Split by", [(name, words) for name, words in dashboards.SPLITS.items() if name]
-    )
+    split = _one_of("Split by", list(dashboards.SPLITS.items()), empty=False)
     task = NamedField(Task, label="Task")
     robot = NamedField(Robot, label="Robot")
     site = forms.CharField(label="Site", max_length=64, required=False)

@@ -24,7 +24,8 @@ class Counts(models.Model):
     # Episodes that somebody took over at least once, and how often that was.
     corrected = models.PositiveIntegerField(default=0)
     interventions = models.PositiveIntegerField(default=0)
-    # Milliseconds of control, resets excluded; and those of them with a person at the robot.
+    # Milliseconds of control, resets excluded; those of them in which somebody held the robot; and
+    # the steps in which they moved it or took it over.
     acted_ms = models.PositiveBigIntegerField(default=0)
     human_ms = models.PositiveBigIntegerField(default=0)
     human_steps = models.PositiveBigIntegerField(default=0)

@@ -119,7 +119,7 @@ class Cell:
 
     @property
     def human_minutes(self) -> float:
-        """Minutes people held robots."""
+        """Minutes people held robots, in whole or looking."""
         return self.train["human_ms"] / 60_000
 
     @property

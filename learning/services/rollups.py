@@ -130,7 +130,7 @@ def _parts(episode: Episode, interventions: list[Intervention]) -> dict[Key, dic
         "corrected": int(bool(interventions)),
         "interventions": len(interventions),
         "acted_ms": round(1000 * episode.duration_s),
-        "human_ms": round(1000 * episode.human_s),
+        "human_ms": sum(_held_ms(episode, span) for span in interventions),
         "human_steps": episode.human_steps + episode.transition_steps,
     }
     parts: dict[Key, dict[str, int]] = dict.fromkeys(_groups(episode), amounts)
@@ -146,8 +146,13 @@ def _parts(episode: Episode, interventions: list[Intervention]) -> dict[Key, dic
         )
         mine = parts.setdefault(who, {"interventions": 0, "human_ms": 0})
         mine["interventions"] += 1
-        mine["human_ms"] += round(1000 * span.length * episode.control_period_s)
+        mine["human_ms"] += _held_ms(episode, span)
     return parts
+
+
+def _held_ms(episode: Episode, span: Intervention) -> int:
+    # All of the time somebody held the robot, also while they looked and did not move it.
+    return round(1000 * span.length * episode.control_period_s)
 
 
 def _add(key: Key, amounts: Mapping[str, int]) -> None:

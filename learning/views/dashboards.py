@@ -91,7 +91,10 @@ def figures(request: HttpRequest, operator: Operator) -> HttpResponse:
     now = timezone.now()
     frame = form.frame(now)
     cells = _cells(form, frame, now)
-    return JsonResponse(charts.dashboard(cells, lambda cell: _episodes(frame, cell)))
+    drawn = charts.dashboard(
+        cells, lambda cell: _episodes(frame, cell), between=(frame.since, frame.until)
+    )
+    return JsonResponse(drawn)
 
 
 @require_GET
