@@ -14,12 +14,15 @@ from learning.models import (
     Label,
     Learner,
     LearnerMetric,
+    OperatorRollup,
     PolicyVersion,
     Round,
     Sidecar,
     SpanReview,
+    SpanRollup,
     ThresholdVersion,
     ValueVersion,
+    VersionRollup,
 )
 
 
@@ -137,3 +140,8 @@ class SpanReviewAdmin(ReadOnly, admin.ModelAdmin):
     )  # fmt: skip
     list_filter = ("mark", "discarded", "robot")
     list_select_related = ("robot", "operator__user")
+
+
+@admin.register(SpanRollup, VersionRollup, OperatorRollup)
+class RollupAdmin(ReadOnly, admin.ModelAdmin):
+    list_filter = ("task",)

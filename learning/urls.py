@@ -4,6 +4,7 @@ from django.urls import path
 
 from learning.views import (
     corrections,
+    dashboards,
     episode,
     episodes,
     evaluations,
@@ -42,6 +43,10 @@ urlpatterns = [
     path("experiments/", experiments.experiments, name="experiments"),
     path("experiments/<str:name>/", experiments.experiment, name="experiment"),
     path("experiments/<str:name>/<str:file>", experiments.file, name="experiment_file"),
+    path("dashboards/", dashboards.page, name="dashboards"),
+    path("dashboards/_summary/", dashboards.summary, name="dashboards_summary"),
+    path("dashboards/figures.json", dashboards.figures, name="dashboards_figures"),
+    path("dashboards/export.csv", dashboards.export, name="dashboards_export"),
     path("label/", labelling.desk, name="label"),
     path("label/queue.json", labelling.waiting, name="label_queue"),
     path("label/withdraw/", labelling.take_back, name="withdraw_label"),

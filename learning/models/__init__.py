@@ -7,6 +7,7 @@ from learning.models.labels import Label
 from learning.models.learners import Learner, LearnerMetric, Round
 from learning.models.lineage import EpisodeUse
 from learning.models.policies import PolicyVersion
+from learning.models.rollups import OperatorRollup, SpanRollup, VersionRollup
 from learning.models.values import Sidecar, ThresholdVersion, ValueVersion
 
 __all__ = [
@@ -20,10 +21,13 @@ __all__ = [
     "Label",
     "Learner",
     "LearnerMetric",
+    "OperatorRollup",
     "PolicyVersion",
     "Round",
     "Sidecar",
     "SpanReview",
+    "SpanRollup",
     "ThresholdVersion",
     "ValueVersion",
+    "VersionRollup",
 ]
