@@ -1,5 +1,6 @@
 """Rows of the learning app: what robots recorded, what people judged, what was learned from it."""
 
+from learning.models.claims import DeskClaim
 from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Intervention
 from learning.models.evaluations import Evaluation, EvaluationTrial
 from learning.models.labels import Label
@@ -10,6 +11,7 @@ from learning.models.values import Sidecar, ThresholdVersion, ValueVersion
 
 __all__ = [
     "ClosedCursor",
+    "DeskClaim",
     "Episode",
     "EpisodePart",
     "EpisodeUse",

@@ -5,9 +5,11 @@
 import { Ahead } from "./ahead.js";
 import { askedOf, failurePoint, newUid, pace, verdict } from "./judging.js";
 import { Outbox } from "./outbox.js";
-import { Recording, ask } from "./pictures.js";
+import { Recording } from "./pictures.js";
 import { mountReplay } from "./replay.js";
 import { drawn } from "./screens.js";
+import { keepSeat } from "./seat.js";
+import { sendJson } from "./send.js";
 import { count } from "./words.js";
 
 // Judged episodes that stay open, for taking back.
@@ -31,11 +33,8 @@ const times = [];
 
 const outbox = new Outbox({ storage: localStorage, prefix: `sop.label/${encodeURIComponent(page.dataset.operator)}/`, send: post, said: showUnsaved });
 
-async function post(item) {
-  const { path, uid, body } = item;
-  const headers = { "Content-Type": "application/json", ...JSON.parse(document.body.getAttribute("hx-headers")) };
-  const answer = await ask(`${base}${path}`, { method: "POST", headers, body: JSON.stringify({ ...body, uid, by: page.dataset.operator }) });
-  await answer.json();
+async function post({ path, uid, body }) {
+  await sendJson(`${base}${path}`, { ...body, uid, by: page.dataset.operator });
 }
 
 function showUnsaved(box, problem, lost) {
@@ -50,14 +49,17 @@ function say(words) {
   $("message").textContent = words;
 }
 
-/** What must not come again: judged and not stored yet, just judged, skipped, looked at. */
-const held = () => [...outbox.items().map((item) => item.episode), ...done.slice(-20).map((entry) => entry.uid), ...skipped, ...(current ? [current.uid] : [])];
+/** What must not come again: skipped, just judged, judged and not stored yet. */
+const unwanted = () => [...skipped, ...done.slice(-20).map((entry) => entry.uid), ...outbox.items().map((item) => item.episode)];
+const name = newUid();
 
 const ahead = new Ahead({
-  queue: page.dataset.queue,
+  sit: (asked) => sendJson(page.dataset.seat, { page: name, by: page.dataset.operator, ...asked }),
   recordingOf: (uid) => Recording.open(`${base}${uid}/replay.json`, `${page.dataset.episodes}${uid}/replay.json`),
   place: $("ahead"),
-  held,
+  shown: () => (current ? [current.uid] : []),
+  unwanted,
+  taken: (uids) => uids.includes(current?.uid) && say("Somebody else looks at this episode now: your label will count as a second one."),
   failed: (error) => say(`The queue cannot be read: ${error.message}.`),
   refilled: show,
 });
@@ -100,8 +102,9 @@ function show() {
   page.querySelector("[data-replay]").hidden = !current;
   $("empty").hidden = !empty;
   $("panel").hidden = !current;
-  const left = ahead.waiting === null ? "" : String(ahead.waiting + ahead.length + (current ? 1 : 0));
-  $("waiting").textContent = left && `${left} waiting · ordered by what teaches most`;
+  const left = ahead.waiting === null ? null : ahead.waiting + ahead.length + (current ? 1 : 0);
+  $("waiting").textContent = left === null ? "" : `${count(ahead.labellers, "labeller")} here, ${left} left · what teaches most first`;
+  $("none").textContent = left ? `The last ${left} are with other labellers` : "Nothing waits to be judged";
   const rate = pace(times, Date.now());
   $("pace").textContent = times.length ? `${count(times.length, "label")} in this session${rate ? ` · ${Math.round(rate)} a minute` : ""}` : "";
   $("undo").disabled = done.length === 0;
@@ -146,7 +149,7 @@ function undo() {
   if (!last) return;
   times.pop();
   if (current) ahead.unshift(current);
-  ahead.unshift(last.entry);
+  ahead.unshift({ ...last.entry, again: true });
   say(`${last.uid.slice(0, 8)}: taken back, judge it again`);
   outbox.put({ uid: newUid(), episode: last.uid, path: "withdraw/", body: { label: last.label } });
   next();
@@ -194,3 +197,4 @@ outbox.flush();
 showUnsaved(outbox, "", null);
 next();
 setInterval(() => !current && !ahead.asking && !document.hidden && next(), LOOK_AGAIN_MS);
+keepSeat({ renew: () => ahead.renew(), leave: page.dataset.leave, name });
