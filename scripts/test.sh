@@ -44,7 +44,7 @@ else
         tests/learning/test_evaluations.py::test_pairs_on_the_same_seeds_give_the_exact_comparison \
         tests/learning/test_ingest.py \
         tests/learning/test_leases.py tests/learning/test_publish.py \
-        tests/learning/test_rounds.py tests/learning/test_tasks.py \
+        tests/learning/test_rounds.py tests/learning/test_tasks.py tests/learning/test_text_indexes.py \
         tests/integration/test_ingest_crashes.py tests/integration/test_publish_crashes.py
 fi
 
