@@ -73,7 +73,13 @@ export class Ahead {
   drop(lost) {
     const gone = this.entries.filter((entry) => lost.has(entry.uid) && !entry.again);
     this.entries = this.entries.filter((entry) => !gone.includes(entry));
-    for (const entry of gone) entry.opening?.then((recording) => recording.close(), () => {});
+    gone.forEach((entry) => this.forget(entry));
+  }
+
+  /** Let go of an entry's pictures; shown again, it is opened again. */
+  forget(entry) {
+    entry.opening?.then((recording) => recording.close(), () => {});
+    for (const part of ["opening", "recording", "thumbnail"]) delete entry[part];
   }
 
   /** @returns {Promise<object>} the entry's recording, with its first pictures */
@@ -96,7 +102,8 @@ export class Ahead {
 
   paint() {
     const shown = this.entries.slice(0, OPEN).filter((entry) => entry.recording);
-    this.place.replaceChildren(...shown.map(({ recording }) => thumbnail(recording)));
+    for (const entry of shown) entry.thumbnail ??= thumbnail(entry.recording);
+    this.place.replaceChildren(...shown.map((entry) => entry.thumbnail));
   }
 }
 

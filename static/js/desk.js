@@ -85,15 +85,17 @@ async function next(sinceMs = null) {
   show();
   // The picture first: what comes later must not keep the browser from drawing it.
   await drawn();
+  ahead.paint();
   await ahead.refill();
   ahead.openNext();
   if (!current && ahead.length) return next();
 }
 
 function present(entry, recording, sinceMs) {
-  replay.show(recording);
-  // For whoever measures: from the key to the first picture of the next episode.
+  // For whoever measures: from the key to the first picture of the next episode. Waits first, so that
+  // it is told before what else waits for that frame.
   if (sinceMs !== null) drawn().then(() => performance.measure("sop:next-frame", { start: sinceMs, end: performance.now(), detail: entry.uid }));
+  replay.show(recording);
   if (!still.matches && !replay.head.playing) replay.act("play");
 }
 
@@ -116,7 +118,6 @@ function show() {
   const helped = spans.length ? ` ${count(spans.length, "intervention")}: ${spans.join(", ")}.` : "";
   $("task").textContent = `${told.task}: “${told.instruction}”.${helped}`;
   paintChoice();
-  ahead.paint();
 }
 
 function paintChoice() {
@@ -131,14 +132,9 @@ function label(outcome, sinceMs) {
   const uid = newUid();
   const body = verdict(uid, outcome, replay.head, reason);
   done.push({ uid: entry.uid, label: uid, entry });
-  if (done.length > OPEN_BEHIND) {
-    const old = done[done.length - 1 - OPEN_BEHIND];
-    old.entry.recording?.close();
-    delete old.entry.recording;
-    delete old.entry.opening;
-  }
   times.push(Date.now());
   next(sinceMs);
+  drawn().then(() => done.slice(0, -OPEN_BEHIND).forEach((old) => ahead.forget(old.entry)));
   const detail = [body.failure_step === null ? "" : `at step ${body.failure_step}`, body.reason.replaceAll("_", " ")].filter(Boolean).join(", ");
   say(`${entry.uid.slice(0, 8)}: ${outcome}${detail ? `, ${detail}` : ""}`);
   outbox.put({ uid, episode: entry.uid, path: `${entry.uid}/give/`, body }, drawn());
@@ -159,7 +155,7 @@ function skip() {
   if (!current) return;
   skipped.push(current.uid);
   say(`${current.uid.slice(0, 8)}: skipped`);
-  current.recording?.close();
+  ahead.forget(current);
   next();
 }
 
