@@ -34,6 +34,7 @@ else
     part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest \
         tests/fleet/test_services.py tests/fleet/test_help_services.py \
         tests/learning/test_closed_seq.py tests/learning/test_constraints.py \
+        tests/learning/test_desk_claims.py \
         tests/learning/test_episode_search.py::test_every_filter_finds_what_it_names \
         tests/learning/test_episode_search.py::test_pages_stay_put_while_new_episodes_arrive \
         tests/learning/test_episode_search.py::test_the_kept_judgement_is_what_a_recount_of_the_labels_says \
@@ -43,7 +44,7 @@ else
         tests/learning/test_evaluations.py::test_pairs_on_the_same_seeds_give_the_exact_comparison \
         tests/learning/test_ingest.py \
         tests/learning/test_leases.py tests/learning/test_publish.py \
-        tests/learning/test_rounds.py tests/learning/test_tasks.py \
+        tests/learning/test_rounds.py tests/learning/test_tasks.py tests/learning/test_text_indexes.py \
         tests/integration/test_ingest_crashes.py tests/integration/test_publish_crashes.py
 fi
 

@@ -1,5 +1,6 @@
 """Rows of the learning app: what robots recorded, what people judged, what was learned from it."""
 
+from learning.models.claims import DeskClaim
 from learning.models.corrections import SpanReview
 from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Intervention
 from learning.models.evaluations import Evaluation, EvaluationTrial
@@ -12,6 +13,7 @@ from learning.models.values import Sidecar, ThresholdVersion, ValueVersion
 
 __all__ = [
     "ClosedCursor",
+    "DeskClaim",
     "Episode",
     "EpisodePart",
     "EpisodeUse",

@@ -18,14 +18,16 @@ Equal scores: newest first.
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.utils import timezone
 
 from fleet.models import Operator
-from learning.models import Episode, Label, Sidecar
+from learning.models import DeskClaim, Episode, Label, Sidecar
 from learning.models.episodes import Outcome, Purpose
 from learning.models.labels import Judgement, Source
 from learning.selectors.episodes import standing_labels
@@ -92,14 +94,30 @@ def waiting_for(operator: Operator) -> QuerySet[Episode]:
     )
 
 
-def queue(operator: Operator, *, without: Collection[UUID] = (), limit: int = 8) -> list[Waiting]:
+def claims(now: datetime, *, apart_from: UUID | None = None) -> QuerySet[DeskClaim]:
+    """Return the claims that hold, but those of one page."""
+    found = DeskClaim.objects.filter(expires_at__gt=now).order_by()
+    return found if apart_from is None else found.exclude(page=apart_from)
+
+
+def queue(
+    operator: Operator,
+    *,
+    without: Collection[UUID] = (),
+    limit: int = 8,
+    page: UUID | None = None,
+    now: datetime | None = None,
+) -> list[Waiting]:
     """Return what `operator` should judge next, what teaches most first.
 
     Args:
         operator: Who judges.
         without: Episodes that the labeller's page holds already.
         limit: How many.
+        page: Whose claims do not count; those of every other page do.
+        now: For tests.
     """
+    elsewhere = claims(now or timezone.now(), apart_from=page)
     value = (
         Sidecar.objects.filter(episode=OuterRef("pk"), end_value__isnull=False)
         .order_by("-value_id", "-id")
@@ -107,6 +125,7 @@ def queue(operator: Operator, *, without: Collection[UUID] = (), limit: int = 8)
     )
     rows = (
         waiting_for(operator)
+        .exclude(pk__in=elsewhere.values("episode_id"))
         .annotate(end_value=Subquery(value))
         .order_by("-pk")
         .values_list("uid", "task_id", "task__name", "outcome", "end_value")[:CANDIDATES]
@@ -131,9 +150,12 @@ def waiting_tasks(operator: Operator) -> list[tuple[str, int]]:
 def last_pictures(operator: Operator, *, task: str, limit: int) -> list[dict[str, Any]]:
     """Return the newest episodes that wait, each with where to see how it ended.
 
-    `camera` is the first camera of the robot's spec; empty for a robot without any.
+    Not those that somebody else looks at. `camera` is the first camera of the robot's spec; empty
+    for a robot without any.
     """
-    found = waiting_for(operator).select_related("robot", "task").order_by("-pk")
+    elsewhere = claims(timezone.now()).exclude(operator=operator)
+    found = waiting_for(operator).exclude(pk__in=elsewhere.values("episode_id"))
+    found = found.select_related("robot", "task").order_by("-pk")
     if task:
         found = found.filter(task__name=task)
     rows = []

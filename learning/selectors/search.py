@@ -2,16 +2,21 @@
 
 Pages are cut by the last row's own values (a keyset), never by an offset: an episode that arrives
 while somebody reads shifts nothing, and page 1,000 costs what page 1 costs.
+
+A search begins with up to a thousand of the episodes it finds, in no order, by whatever index
+serves its filters best. That is the count; and where they are all there are, they are put in order
+here. More than that are frequent enough for walking the order's own index: a database that is to do
+both at once walks it for three episodes, too.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import BooleanField, Q, QuerySet
+from django.db.models import BooleanField, Max, Min, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from fleet.models import Robot, Task
@@ -22,7 +27,7 @@ PAGE = 50
 # Rows of an export that are in memory at once.
 CHUNK = 1000
 # Beyond this many nobody reads a count, and counting would cost more than the page.
-COUNTED = 10_000
+COUNTED = 1000
 # Beginnings of a uid, with or without its dashes. Shorter ones are words or numbers; from 8 on,
 # which lists show, nobody means anything else, and the uid's index is enough.
 _UID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
@@ -166,7 +171,8 @@ def matching(search: Search) -> QuerySet[Episode]:
     if search.started_before is not None:
         found = found.filter(started_at__lt=search.started_before)
     if search.text:
-        found = found.filter(_says(search.text))
+        said = _says(search.text)
+        found = found.filter(said if _is_uid(search.text) else said | _noted(search.text))
     return found
 
 
@@ -187,26 +193,30 @@ def find(
 
     Going back to where fewer than `size` rows are left gives the whole first page.
     """
-    every = matching(search)
-    if before is not None:
+    some = _some(search)
+
+    def rows(beside: Cursor | None, *, forwards: bool = True) -> list[Episode]:
         order = ORDERS[search.order]
-        rows = _rows(every, order, before, size + 1, forwards=False)[::-1]
-        if len(rows) > size:
-            rows = rows[1:]
-            return _page(every, search.order, rows, newer=True, older=True)
+        if len(some) <= COUNTED:
+            return _sorted(some, order, beside, size + 1, forwards=forwards)
+        every = matching(search).filter(_when_versions_ran(search))
+        as_a_set = bool(search.operator) or search.taught is not None
+        return _walked(every, order, beside, size + 1, forwards=forwards, as_a_set=as_a_set)
+
+    if before is not None:
+        found = rows(before, forwards=False)[::-1]
+        if len(found) > size:
+            return _page(len(some), search.order, found[1:], newer=True, older=True)
         after = None
-    rows = _rows(every, ORDERS[search.order], after, size + 1)
-    more = len(rows) > size
-    rows = rows[:size]
-    if after is None and not more:
-        return Found(rows, None, None, len(rows), more=False)
-    return _page(every, search.order, rows, newer=after is not None, older=more)
+    found = rows(after)
+    newer, older = after is not None, len(found) > size
+    return _page(len(some), search.order, found[:size], newer=newer, older=older)
 
 
 def chunks(search: Search, *, size: int = CHUNK) -> Iterator[list[Episode]]:
     """Return every episode of a search, in its order, `size` at a time."""
     every, order, after = matching(search), ORDERS[search.order], None
-    while rows := _rows(every, order, after, size):
+    while rows := _walked(every, order, after, size):
         yield rows
         after = cursor_of(rows[-1], search.order)
 
@@ -216,21 +226,52 @@ def cursor_of(episode: Episode, order: str) -> Cursor:
     return Cursor(getattr(episode, ORDERS[order].field), episode.uid)
 
 
-def _page(
-    every: QuerySet[Episode], order: str, rows: list[Episode], *, newer: bool, older: bool
-) -> Found:
-    counted = every.order_by()[: COUNTED + 1].count()
+def _page(some: int, order: str, rows: list[Episode], *, newer: bool, older: bool) -> Found:
     return Found(
         rows,
         cursor_of(rows[0], order) if newer and rows else None,
         cursor_of(rows[-1], order) if older and rows else None,
-        min(counted, COUNTED),
-        more=counted > COUNTED,
+        min(some, COUNTED),
+        more=some > COUNTED,
     )
 
 
-def _rows(
-    every: QuerySet[Episode], order: Order, beside: Cursor | None, size: int, *, forwards=True
+def _some(search: Search) -> list[int]:
+    """Return the keys of what a search finds: of all, or of one more than are counted."""
+    parts = [matching(search)]
+    if search.text and not _is_uid(search.text):
+        # Two alternatives that have an index each have none together.
+        rest = matching(replace(search, text=""))
+        parts = [rest.filter(_says(search.text)), rest.filter(_noted(search.text))]
+    keys: dict[int, None] = {}
+    for part in parts:
+        found = part.order_by().values_list("pk", flat=True)[: COUNTED + 1]
+        keys.update(dict.fromkeys(found))
+        if len(keys) > COUNTED:
+            break
+    return list(keys)
+
+
+def _sorted(
+    keys: list[int], order: Order, beside: Cursor | None, size: int, *, forwards: bool
+) -> list[Episode]:
+    among = Episode.objects.filter(pk__in=keys)
+    descending = order.descending == forwards
+    places = list(among.order_by().values_list(order.field, "uid", "pk"))
+    if beside is not None:
+        here = (beside.value, beside.uid)
+        places = [p for p in places if (p[:2] < here if descending else p[:2] > here)]
+    return _named([pk for _, _, pk in sorted(places, reverse=descending)[:size]])
+
+
+def _walked(
+    every: QuerySet[Episode],
+    order: Order,
+    beside: Cursor | None,
+    size: int,
+    *,
+    forwards: bool = True,
+    as_a_set: bool = False,
 ) -> list[Episode]:
     descending = order.descending == forwards
     sign, side = ("-", "lt") if descending else ("", "gt")
@@ -240,8 +281,21 @@ def _rows(
             Q(**{f"{order.field}__{side}e": beside.value}),
             Q(**{f"{order.field}__{side}": beside.value}) | Q(**{f"uid__{side}": beside.uid}),
         )
-    rows = every.order_by(f"{sign}{order.field}", f"{sign}uid").select_related("robot", "task")
-    return list(rows.defer(*_NOT_SHOWN).prefetch_related("interventions")[:size])
+    by = (f"{sign}{order.field}", f"{sign}uid")
+    if as_a_set:
+        # No index leads to them in order: what is sorted had better be small.
+        return _named(list(every.order_by(*by).values_list("pk", flat=True)[:size]))
+    return list(_whole(every).order_by(*by)[:size])
+
+
+def _named(keys: list[int]) -> list[Episode]:
+    rows = {row.pk: row for row in _whole(Episode.objects.filter(pk__in=keys))}
+    return [rows[pk] for pk in keys if pk in rows]
+
+
+def _whole(episodes: QuerySet[Episode]) -> QuerySet[Episode]:
+    rows = episodes.select_related("robot", "task").defer(*_NOT_SHOWN)
+    return rows.prefetch_related("interventions")
 
 
 def _among(ids: QuerySet) -> Q:
@@ -252,6 +306,21 @@ def _among(ids: QuerySet) -> Q:
     sql, params = ids.query.sql_with_params()
     condition = f"learning_episode.id = ANY(ARRAY({sql}))"
     return Q(RawSQL(condition, params, output_field=BooleanField()))
+
+
+def _when_versions_ran(search: Search) -> Q:
+    # Versions follow each other in time, of which no database knows: for old ones it would walk the
+    # list from its newest episode. Grouped, or it would walk the list for the one maximum, too.
+    end = {"newest": search.policy_to, "oldest": search.policy_from}.get(search.order)
+    if end is None:
+        return Q()
+    only = Search(policy_from=search.policy_from, policy_to=search.policy_to)
+    ran = matching(only).order_by().values("policy_number")
+    if search.order == "newest":
+        last = ran.annotate(last=Max("started_at")).values_list("last", flat=True)
+        return Q(started_at__lte=max(last))
+    first = ran.annotate(first=Min("started_at")).values_list("first", flat=True)
+    return Q(started_at__gte=min(first))
 
 
 def _made_by(version: PolicyVersion) -> Q:
@@ -267,16 +336,20 @@ def _touched_by(name: str) -> Q:
     return Q(pk__in=corrected.union(labelled, all=True))
 
 
+def _is_uid(text: str) -> bool:
+    digits = text.replace("-", "")
+    return len(digits) >= _UID_SHOWN and bool(_UID_PREFIX.fullmatch(digits.lower()))
+
+
 def _says(text: str) -> Q:
     digits = text.lower().replace("-", "")
-    is_uid = Q()
+    starts = Q()
     if _UID_PREFIX.fullmatch(digits):
-        is_uid = Q(uid__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
-        if len(digits) >= _UID_SHOWN:
-            return is_uid
-    return (
-        Q(instruction__icontains=text)
-        | Q(judge__icontains=text)
-        | Q(pk__in=Label.objects.filter(note__icontains=text).values("episode_id"))
-        | is_uid
-    )
+        starts = Q(uid__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
+        if _is_uid(text):
+            return starts
+    return Q(instruction__icontains=text) | Q(judge__icontains=text) | starts
+
+
+def _noted(text: str) -> Q:
+    return Q(pk__in=Label.objects.filter(note__icontains=text).order_by().values("episode_id"))

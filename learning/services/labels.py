@@ -6,10 +6,12 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.utils import timezone
 
 from fleet.models import Operator
 from learning.exceptions import Conflict, Forbidden, NotFound, Unprocessable
-from learning.models import Episode, Label
+from learning.models import DeskClaim, Episode, Label
 from learning.models.labels import FLAWED, Source
 from learning.services import rollups
 
@@ -172,6 +174,10 @@ def _create(
         # No outcome at all, or the same name given to another episode at the same moment.
         raise Conflict("the label is not one; nothing was stored") from None
     _settle(episode)
+    # The label ends its giver's claim. Another's, made when this one had expired, stays: the label
+    # that comes of it is a second one.
+    over = Q(operator=operator) | Q(expires_at__lte=timezone.now())
+    DeskClaim.objects.filter(over, episode=episode).delete()
     return label
 
 

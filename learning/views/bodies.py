@@ -12,14 +12,16 @@ MAX_BODY_BYTES = 4096
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
-def body_of(request: HttpRequest, kind: type[Body], *, what: str = "a label") -> Body:
+def body_of(
+    request: HttpRequest, kind: type[Body], *, what: str = "a label", limit: int = MAX_BODY_BYTES
+) -> Body:
     """Return the body of a request, which is to be `what`. Raises TooLarge and Unprocessable."""
     try:
         data = request.body
     except RequestDataTooBig:
-        data = b" " * (MAX_BODY_BYTES + 1)
-    if len(data) > MAX_BODY_BYTES:
-        raise TooLarge(f"{what} of over {MAX_BODY_BYTES} bytes is none")
+        data = b" " * (limit + 1)
+    if len(data) > limit:
+        raise TooLarge(f"{what} of over {limit} bytes is none")
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -18,12 +18,15 @@ from learning.exceptions import Forbidden, LearningError, Unprocessable
 from learning.models import Label
 from learning.models.labels import FailureReason, Judgement, Source
 from learning.selectors import labelling
-from learning.selectors.labelling import has_judged, queue, waiting_for
+from learning.selectors.labelling import has_judged
 from learning.selectors.replay import closed_episode, replay_of
+from learning.services import desk as desks
 from learning.services.labels import MAX_BULK, add_label, label_many, withdraw_label
 from learning.views.bodies import body_of
 from learning.views.replay import said_as_json
 
+# Of a page that names two hundred episodes.
+MAX_SEAT_BYTES = 16_384
 MAX_QUEUE = 20
 # Episodes a page may name as its own.
 MAX_HELD = 100
@@ -51,6 +54,16 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     # Given while looking at others' labels, to settle a conflict.
     review: bool = False
     # Whose page sent it; empty: whoever is signed in.
+    by: Annotated[str, Meta(max_length=150)] = ""
+
+
+class Sits(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the desk: what it holds, what it does not want, and how many more it wants."""
+
+    page: UUID
+    hold: Annotated[list[UUID], Meta(max_length=MAX_HELD)] = []
+    without: Annotated[list[UUID], Meta(max_length=MAX_HELD)] = []
+    n: Annotated[int, Meta(ge=0, le=MAX_QUEUE)] = 0
     by: Annotated[str, Meta(max_length=150)] = ""
 
 
@@ -87,27 +100,40 @@ def desk(request: HttpRequest, operator: Operator, uid: UUID | None = None) -> H
     return render(request, "learning/label.html", context)
 
 
-@require_GET
+@require_POST
 @operator_page(Role.LABELLER)
 @said_as_json
-def waiting(request: HttpRequest, operator: Operator) -> HttpResponse:
-    """What to judge next: JSON. `without` names episodes that the page holds, `n` how many."""
-    asked = request.GET.get("n", "8")
-    if not asked.isdecimal() or not 1 <= int(asked) <= MAX_QUEUE:
-        raise Unprocessable(f"n is 1 to {MAX_QUEUE}")
-    held = _uids(request.GET.get("without", ""), MAX_HELD)
-    found = queue(operator, without=held, limit=int(asked))
-    answer = JsonResponse(
+def seat(request: HttpRequest, operator: Operator) -> HttpResponse:
+    """Keep what a page holds with that page, and say what it judges next: JSON in, JSON out."""
+    sits = body_of(request, Sits, what="a page of the desk", limit=MAX_SEAT_BYTES)
+    _same(sits.by, operator, "page")
+    found = desks.sit(
+        operator=operator, page=sits.page, hold=sits.hold, without=sits.without, want=sits.n
+    )
+    return JsonResponse(
         {
-            "waiting": waiting_for(operator).exclude(uid__in=held).count(),
+            "left": found.left,
+            "labellers": found.labellers,
+            "judged": found.judged,
+            "taken": found.taken,
             "episodes": [
-                {"uid": str(one.uid), "task": one.task, "score": round(one.score, 3)}
-                for one in found
+                {"uid": one.uid, "task": one.task, "score": round(one.score, 3)}
+                for one in found.episodes
             ],
         }
     )
-    answer["Cache-Control"] = "no-store"
-    return answer
+
+
+@require_POST
+@operator_page(Role.LABELLER)
+@said_as_json
+def leave(request: HttpRequest, operator: Operator) -> HttpResponse:
+    """Give up what a page holds: form field `page`, as a page that goes away can send it."""
+    (page,) = _uids(request.POST.get("page", ""), 1) or [None]
+    if page is None:
+        raise Unprocessable("which page?")
+    desks.leave(operator=operator, page=page)
+    return JsonResponse({})
 
 
 @require_GET
@@ -151,10 +177,10 @@ def take_back(request: HttpRequest, operator: Operator) -> HttpResponse:
     return _stored(withdraw_label(label_uid=taken.label, operator=operator, uid=taken.uid))
 
 
-def _same(by: str, operator: Operator) -> None:
+def _same(by: str, operator: Operator, what: str = "judgement") -> None:
     # Somebody else signed in beside an open page: its labels wait for who gave them.
     if by and by != operator.name:
-        raise Forbidden(f"this is {by}'s judgement and {operator.name} is signed in")
+        raise Forbidden(f"this is {by}'s {what} and {operator.name} is signed in")
 
 
 def _stored(label: Label) -> HttpResponse:

@@ -5,9 +5,11 @@
 import { Ahead } from "./ahead.js";
 import { askedOf, failurePoint, newUid, pace, verdict } from "./judging.js";
 import { Outbox } from "./outbox.js";
-import { Recording, ask } from "./pictures.js";
+import { Recording } from "./pictures.js";
 import { mountReplay } from "./replay.js";
 import { drawn } from "./screens.js";
+import { keepSeat } from "./seat.js";
+import { sendJson } from "./send.js";
 import { count } from "./words.js";
 
 // Judged episodes that stay open, for taking back.
@@ -31,11 +33,8 @@ const times = [];
 
 const outbox = new Outbox({ storage: localStorage, prefix: `sop.label/${encodeURIComponent(page.dataset.operator)}/`, send: post, said: showUnsaved });
 
-async function post(item) {
-  const { path, uid, body } = item;
-  const headers = { "Content-Type": "application/json", ...JSON.parse(document.body.getAttribute("hx-headers")) };
-  const answer = await ask(`${base}${path}`, { method: "POST", headers, body: JSON.stringify({ ...body, uid, by: page.dataset.operator }) });
-  await answer.json();
+async function post({ path, uid, body }) {
+  await sendJson(`${base}${path}`, { ...body, uid, by: page.dataset.operator });
 }
 
 function showUnsaved(box, problem, lost) {
@@ -50,14 +49,17 @@ function say(words) {
   $("message").textContent = words;
 }
 
-/** What must not come again: judged and not stored yet, just judged, skipped, looked at. */
-const held = () => [...outbox.items().map((item) => item.episode), ...done.slice(-20).map((entry) => entry.uid), ...skipped, ...(current ? [current.uid] : [])];
+/** What must not come again: skipped, just judged, judged and not stored yet. */
+const unwanted = () => [...skipped, ...done.slice(-20).map((entry) => entry.uid), ...outbox.items().map((item) => item.episode)];
+const name = newUid();
 
 const ahead = new Ahead({
-  queue: page.dataset.queue,
+  sit: (asked) => sendJson(page.dataset.seat, { page: name, by: page.dataset.operator, ...asked }),
   recordingOf: (uid) => Recording.open(`${base}${uid}/replay.json`, `${page.dataset.episodes}${uid}/replay.json`),
   place: $("ahead"),
-  held,
+  shown: () => (current ? [current.uid] : []),
+  unwanted,
+  taken: (uids) => uids.includes(current?.uid) && say("Somebody else looks at this episode now: your label will count as a second one."),
   failed: (error) => say(`The queue cannot be read: ${error.message}.`),
   refilled: show,
 });
@@ -83,15 +85,17 @@ async function next(sinceMs = null) {
   show();
   // The picture first: what comes later must not keep the browser from drawing it.
   await drawn();
+  ahead.paint();
   await ahead.refill();
   ahead.openNext();
   if (!current && ahead.length) return next();
 }
 
 function present(entry, recording, sinceMs) {
-  replay.show(recording);
-  // For whoever measures: from the key to the first picture of the next episode.
+  // For whoever measures: from the key to the first picture of the next episode. Waits first, so that
+  // it is told before what else waits for that frame.
   if (sinceMs !== null) drawn().then(() => performance.measure("sop:next-frame", { start: sinceMs, end: performance.now(), detail: entry.uid }));
+  replay.show(recording);
   if (!still.matches && !replay.head.playing) replay.act("play");
 }
 
@@ -100,8 +104,9 @@ function show() {
   page.querySelector("[data-replay]").hidden = !current;
   $("empty").hidden = !empty;
   $("panel").hidden = !current;
-  const left = ahead.waiting === null ? "" : String(ahead.waiting + ahead.length + (current ? 1 : 0));
-  $("waiting").textContent = left && `${left} waiting · ordered by what teaches most`;
+  const left = ahead.waiting === null ? null : ahead.waiting + ahead.length + (current ? 1 : 0);
+  $("waiting").textContent = left === null ? "" : `${count(ahead.labellers, "labeller")} here, ${left} left · what teaches most first`;
+  $("none").textContent = left ? `The last ${left} are with other labellers` : "Nothing waits to be judged";
   const rate = pace(times, Date.now());
   $("pace").textContent = times.length ? `${count(times.length, "label")} in this session${rate ? ` · ${Math.round(rate)} a minute` : ""}` : "";
   $("undo").disabled = done.length === 0;
@@ -113,7 +118,6 @@ function show() {
   const helped = spans.length ? ` ${count(spans.length, "intervention")}: ${spans.join(", ")}.` : "";
   $("task").textContent = `${told.task}: “${told.instruction}”.${helped}`;
   paintChoice();
-  ahead.paint();
 }
 
 function paintChoice() {
@@ -128,14 +132,9 @@ function label(outcome, sinceMs) {
   const uid = newUid();
   const body = verdict(uid, outcome, replay.head, reason);
   done.push({ uid: entry.uid, label: uid, entry });
-  if (done.length > OPEN_BEHIND) {
-    const old = done[done.length - 1 - OPEN_BEHIND];
-    old.entry.recording?.close();
-    delete old.entry.recording;
-    delete old.entry.opening;
-  }
   times.push(Date.now());
   next(sinceMs);
+  drawn().then(() => done.slice(0, -OPEN_BEHIND).forEach((old) => ahead.forget(old.entry)));
   const detail = [body.failure_step === null ? "" : `at step ${body.failure_step}`, body.reason.replaceAll("_", " ")].filter(Boolean).join(", ");
   say(`${entry.uid.slice(0, 8)}: ${outcome}${detail ? `, ${detail}` : ""}`);
   outbox.put({ uid, episode: entry.uid, path: `${entry.uid}/give/`, body }, drawn());
@@ -146,7 +145,7 @@ function undo() {
   if (!last) return;
   times.pop();
   if (current) ahead.unshift(current);
-  ahead.unshift(last.entry);
+  ahead.unshift({ ...last.entry, again: true });
   say(`${last.uid.slice(0, 8)}: taken back, judge it again`);
   outbox.put({ uid: newUid(), episode: last.uid, path: "withdraw/", body: { label: last.label } });
   next();
@@ -156,7 +155,7 @@ function skip() {
   if (!current) return;
   skipped.push(current.uid);
   say(`${current.uid.slice(0, 8)}: skipped`);
-  current.recording?.close();
+  ahead.forget(current);
   next();
 }
 
@@ -194,3 +193,4 @@ outbox.flush();
 showUnsaved(outbox, "", null);
 next();
 setInterval(() => !current && !ahead.asking && !document.hidden && next(), LOOK_AGAIN_MS);
+keepSeat({ renew: () => ahead.renew(), leave: page.dataset.leave, name });

@@ -4,7 +4,8 @@ import { facts, matches, tally } from "./facts.js";
 import { Feeds } from "./feed.js";
 import { typing } from "./keys.js";
 import { pageLink } from "./link.js";
-import { paint } from "./paint.js";
+import { arrange, once } from "./once.js";
+import { paint, write } from "./paint.js";
 import { waits } from "./queue.js";
 import { STALE_VIDEO_MS } from "./drive.js";
 import { queryOf, ranked, readView, shows } from "./wall.js";
@@ -17,7 +18,10 @@ const wall = document.querySelector("[data-wall]");
 const controls = document.querySelector("[data-view]");
 const link = pageLink();
 const tiles = new Map([...wall.querySelectorAll("[data-robot]")].map((tile) => [tile.dataset.robot, tile]));
+const agePlates = new Map([...tiles].map(([robot, tile]) => [robot, tile.querySelector("[data-age]")]));
 const ages = new Map();
+// Robots whose tiles are to be painted before the next frame.
+const stale = new Set();
 let view = readView(location.search);
 let feeds = null;
 
@@ -26,19 +30,41 @@ function asking() {
   return new Set([...link.help.values()].filter(waits).map((state) => state.robot));
 }
 
-function paintTile(state) {
+/** A fleet says a hundred things a second: each tile is painted once a frame, whatever it was told. */
+const paintSoon = once(() => {
+  const asks = asking();
+  const known = [...stale].map((robot) => link.robots.get(robot)).filter(Boolean);
+  stale.clear();
+  for (const state of known) paintTile(state, asks);
+  summarise();
+});
+
+function paintTile(state, asks) {
   const tile = tiles.get(state.robot);
   // A robot that was registered after this page was made: the server renders its tile.
   if (!tile) return loadAnew();
   // One that had never been connected then: by its first heartbeat the server knows its cameras.
   if (state.connection === "online" && state.heartbeat && !("known" in tile.dataset)) loadAnew();
   paint(tile, facts(state, { you: link.operator, nowMs: link.now(), online: link.online }));
-  tile.hidden = !shows(state, tile.dataset.site, view, asking());
+  tile.hidden = !shows(state, tile.dataset.site, view, asks);
 }
 
 function paintAll() {
+  const asks = asking();
+  stale.clear();
+  for (const state of link.robots.values()) paintTile(state, asks);
+  summarise();
+}
+
+/** Everything there is, before the next frame. */
+function paintAllSoon() {
+  for (const robot of link.robots.keys()) stale.add(robot);
+  paintSoon();
+}
+
+/** What stands above and below the tiles. */
+function summarise() {
   const states = [...link.robots.values()];
-  for (const state of states) paintTile(state);
   const shown = [...tiles.values()].filter((tile) => !tile.hidden).length;
   const counts = tally(states);
   document.querySelector("[data-none]").hidden = shown > 0 || tiles.size === 0;
@@ -48,9 +74,8 @@ function paintAll() {
 /** Put the tiles in order, in the document too: keyboard and screen reader follow it. */
 function order() {
   const wanted = ranked([...link.robots.values()], view.sort, asking()).map((robot) => tiles.get(robot)).filter(Boolean);
-  if (wanted.every((tile, i) => tile === wall.children[i])) return;
   const focused = document.activeElement;
-  wall.prepend(...wanted);
+  arrange(wall, wanted);
   if (wall.contains(focused)) focused.focus({ preventScroll: true });
 }
 
@@ -94,11 +119,11 @@ function watchVisible() {
 
 function paintAges() {
   const now = performance.now();
-  for (const [robot, tile] of tiles) {
-    const slot = tile.querySelector("[data-age]");
+  for (const [robot, plate] of agePlates) {
     const ms = ages.get(robot)?.at(now) ?? Infinity;
-    slot.textContent = ms === Infinity ? "no frame" : age(ms);
-    slot.dataset.stale = String(ms > STALE_VIDEO_MS);
+    write(plate, ms === Infinity ? "no frame" : age(ms));
+    const late = String(ms > STALE_VIDEO_MS);
+    if (plate.dataset.stale !== late) plate.dataset.stale = late;
   }
 }
 
@@ -117,14 +142,16 @@ function showRefusal(text) {
   box.hidden = text === "";
 }
 
-document.body.addEventListener("sop:state", (event) => paintTile(event.detail));
+document.body.addEventListener("sop:state", ({ detail: { robot } }) => {
+  stale.add(robot);
+  paintSoon();
+});
 document.body.addEventListener("sop:snapshot", () => {
   paintAll();
   order();
 });
-document.body.addEventListener("fleet:changed", paintAll);
-document.body.addEventListener("sop:link", paintAll);
-document.body.addEventListener("sop:help", paintAll);
+document.body.addEventListener("sop:link", paintAllSoon);
+document.body.addEventListener("sop:help", paintAllSoon);
 document.body.addEventListener("sop:refused", (event) => showRefusal(event.detail.reason));
 document.body.addEventListener("sop:answer", ({ detail: { robot, answer } }) => {
   if (!answer.accepted) showRefusal(`${robot}: ${answer.reason || "refused"}`);

@@ -1,6 +1,7 @@
 // The help queue on the fleet page: sorted, with its clock; one key from a request to driving.
 import { typing } from "./keys.js";
 import { pageLink } from "./link.js";
+import { once } from "./once.js";
 import { write } from "./paint.js";
 import { clock, first, queue, reasonWords, summary, takeable, waits } from "./queue.js";
 import { title } from "./words.js";
@@ -174,7 +175,7 @@ function onKey(event) {
 
 document.body.addEventListener("sop:help", heard);
 document.body.addEventListener("sop:snapshot", paint);
-document.body.addEventListener("fleet:changed", paint);
+document.body.addEventListener("fleet:changed", once(paint));
 document.body.addEventListener("sop:refused", () => {
   taking = null;
   paint();

@@ -36,8 +36,8 @@ function paintOutcomes(element, recent) {
 
 /** @param {Element} root @param {Record<string, string>} facts from facts.js */
 export function paint(root, facts) {
-  if (root.matches("[data-kind]")) {
-    root.dataset.kind = facts.kind;
+  if (root.hasAttribute("data-kind")) {
+    if (root.dataset.kind !== facts.kind) root.dataset.kind = facts.kind;
     colour(root, facts.kind);
   }
   for (const element of root.querySelectorAll("[data-live]")) {

@@ -4,7 +4,7 @@
 // episode loads this module and is done; the labelling desk gives its player one after another.
 import { Playhead, controllerAt, meaningOf, packOf } from "./playback.js";
 import { Recording } from "./pictures.js";
-import { Screens } from "./screens.js";
+import { Screens, drawn } from "./screens.js";
 import { drawStrips, legendOf } from "./strips.js";
 
 const WORDS = { policy: "policy in control", human: "operator in control", handover: "handover", nobody: "nobody in control" };
@@ -42,7 +42,10 @@ export class Replay {
     }
   }
 
-  /** Show an episode from its first step; what is at hand is drawn before this returns. */
+  /**
+   * Show an episode from its first step. Pictures that are at hand are on their canvases when this
+   * returns; strips and the rest of the pictures follow a frame later, and keep nobody waiting.
+   */
   show(recording) {
     this.recording = recording;
     const { replay } = recording;
@@ -52,13 +55,20 @@ export class Replay {
     this.part("body").hidden = false;
     this.part("scrub").max = String(this.head.last);
     this.screens.lay(replay.cameras);
-    drawStrips(this.part("lanes"), replay);
-    this.drawLegend(replay);
+    // Never the last episode's strips under this one's name.
+    this.part("lanes").style.visibility = "hidden";
     const suggestion = this.part("suggestion");
     suggestion.hidden = !replay.suggestion;
     if (replay.suggestion) suggestion.firstElementChild.textContent = `Suggested point of failure: step ${replay.suggestion.step}`;
     this.say(noticeOf(replay));
     this.draw();
+    drawn().then(() => this.recording === recording && this.complete(replay));
+  }
+
+  complete(replay) {
+    drawStrips(this.part("lanes"), replay);
+    this.part("lanes").style.visibility = "";
+    this.drawLegend(replay);
     this.load();
   }
 

@@ -1,6 +1,6 @@
 // Settling conflicts of labellers: one button a judgement, said beside it when it is stored.
 import { newUid } from "./judging.js";
-import { ask } from "./pictures.js";
+import { sendJson } from "./send.js";
 
 async function settle(row, outcome) {
   const said = row.querySelector("[data-settled]");
@@ -9,9 +9,8 @@ async function settle(row, outcome) {
   row.dataset[outcome] ||= newUid();
   for (const button of buttons) button.disabled = true;
   said.textContent = "saving";
-  const headers = { "Content-Type": "application/json", ...JSON.parse(document.body.getAttribute("hx-headers")) };
   try {
-    await ask(row.dataset.conflict, { method: "POST", headers, body: JSON.stringify({ uid: row.dataset[outcome], outcome, review: true }) });
+    await sendJson(row.dataset.conflict, { uid: row.dataset[outcome], outcome, review: true });
     said.textContent = `settled: ${outcome}`;
   } catch (error) {
     said.textContent = `not saved: ${error.message}`;

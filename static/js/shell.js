@@ -4,6 +4,8 @@ import { loadAnew } from "./anew.js";
 import { tally } from "./facts.js";
 import { startKeys } from "./keys.js";
 import { pageLink } from "./link.js";
+import { once } from "./once.js";
+import { write } from "./paint.js";
 import { waits } from "./queue.js";
 import { startStop } from "./stop.js";
 import { count } from "./words.js";
@@ -18,17 +20,18 @@ function showLink({ online, code }) {
       : "No connection to the server. Nothing below is fresh; trying again.";
 }
 
-function showCounts() {
+const showCounts = once(() => {
   const link = pageLink();
   const counts = { ...tally([...link.robots.values()]), help: [...link.help.values()].filter(waits).length };
   for (const chip of document.querySelectorAll("[data-count]")) {
     const n = counts[chip.dataset.count];
     chip.hidden = n === 0 && chip.hasAttribute("data-optional");
-    chip.textContent = chip.dataset.word ? `${n} ${chip.dataset.word}` : String(n);
+    const words = chip.dataset.word ? `${n} ${chip.dataset.word}` : String(n);
+    if (chip.textContent !== words) chip.textContent = words;
   }
   const line = document.querySelector("[data-policy-line]");
-  if (line) line.textContent = policyLine([...link.robots.values()]);
-}
+  if (line) write(line, policyLine([...link.robots.values()]));
+});
 
 /** A page about a robot nobody has heard of is made anew when it is heard. */
 function reloadWhenHeard({ detail: state }) {

@@ -17,7 +17,7 @@ from pathlib import Path
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, SystemFailed, running_system
-from tests.bench import dashboards, efficiency, parts, sampling, search, video
+from tests.bench import dashboards, efficiency, parts, sampling, search, video, wall
 from tests.bench.report import Measure, last_line, machine, table
 
 
@@ -74,7 +74,7 @@ def measure(
         key: run
         for run in (video.pages, video.throughput, video.stalled)
         for key in video.KEYS[run.__name__]
-    }
+    } | dict.fromkeys(wall.KEYS, wall.walls)
     if any(wanted(key) for key in video_parts):
         parts.say("fourth start, with robots that only show pictures")
         video.register(var, video.LADDER_ROBOTS)
@@ -84,7 +84,7 @@ def measure(
     if wanted("learner_efficiency"):
         parts.say("rounds against a bare loop")
         part(efficiency.measure, var)
-    if wanted("episode_search_p95_ms"):
+    if wanted("episode_search_p95_ms") or wanted("episode_search_p95_ms_postgresql"):
         parts.say("searching a hundred thousand episodes")
         part(search.searched)
     if wanted("dashboard_p95_s"):

@@ -8,10 +8,13 @@ knows how long it took. A line on standard input sets the frames a second of eac
 import argparse
 import asyncio
 import json
+import random
 import sys
 import time
+import uuid
 from pathlib import Path
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 
 from fleet.protocol import messages as m
@@ -21,6 +24,7 @@ from fleet.protocol.episode import open_part
 from fleet.protocol.simulation import robot_spec
 
 SPEC = robot_spec("image")
+TASKS = ("drawer-open", "door-open", "push", "window-close")
 
 
 def pictures(demonstrations: Path) -> list[bytes]:
@@ -33,9 +37,14 @@ def pictures(demonstrations: Path) -> list[bytes]:
 class CameraRobot:
     """One robot that holds and shows its camera to whoever watches."""
 
-    def __init__(self, name: str, token: str, jpegs: list[bytes]) -> None:
+    def __init__(
+        self, name: str, token: str, jpegs: list[bytes], *, draw: random.Random | None = None
+    ) -> None:
+        """Take `draw` for a robot that works and whose tile changes."""
         self.name, self._token, self._jpegs = name, token, jpegs
+        self._draw = draw
         self._request = m.FeedRequest()
+        self._episode, self._recent = str(uuid.uuid4()), ""
 
     async def run(self, url: str, fps: "Fps", phase: float) -> None:
         """Connect and show pictures until cancelled."""
@@ -81,9 +90,26 @@ class CameraRobot:
                 # Robot and server have one clock here; 0 would mean that it is not known.
                 clock_offset_ns=1,
             )
+            if self._draw is not None:
+                beat = self._at_work(beat, self._draw)
             await socket.send(encode_link(beat))
             seq += 1
             await asyncio.sleep(m.HEARTBEAT_S)
+
+    def _at_work(self, beat: m.Heartbeat, draw: random.Random) -> m.Heartbeat:
+        # A new episode every six seconds or so; one beat in thirty finds it holding.
+        if draw.random() < 1 / 6:
+            self._episode = str(uuid.UUID(int=draw.getrandbits(128)))
+            self._recent = (self._recent + draw.choice("sssf"))[-20:]
+        return msgspec.structs.replace(
+            beat,
+            mode=Mode.AUTONOMOUS if draw.random() > 1 / 30 else Mode.HOLDING,
+            task=TASKS[int(self._episode[:2], 16) % len(TASKS)],
+            instruction="put it where it belongs",
+            episode=self._episode,
+            recent=self._recent,
+            rtt_ms=draw.uniform(2, 60),
+        )
 
     async def _show(self, socket: ClientConnection, fps: "Fps", phase: float) -> None:
         due = time.monotonic() + phase / fps.now
@@ -120,13 +146,16 @@ async def _follow_input(fps: Fps) -> None:
         fps.now = float(line)
 
 
-async def run(url: str, configurations: list[Path], jpegs: list[bytes]) -> None:
+async def run(
+    url: str, configurations: list[Path], jpegs: list[bytes], *, lively: bool = False
+) -> None:
     """Run every robot until standard input ends."""
     fps = Fps()
     robots = []
     for index, path in enumerate(configurations):
         told = json.loads(path.read_text())
-        robot = CameraRobot(told["robot"], told["token"], jpegs)
+        draw = random.Random(index) if lively else None
+        robot = CameraRobot(told["robot"], told["token"], jpegs, draw=draw)
         robots.append(asyncio.create_task(robot.run(url, fps, index / len(configurations))))
     ended = asyncio.create_task(_follow_input(fps))
     # A robot that fails ends the process with its reason.
@@ -142,9 +171,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.cameras", description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--demonstrations", type=Path, required=True)
+    parser.add_argument("--lively", action="store_true", help="robots whose tiles change")
     parser.add_argument("configurations", type=Path, nargs="+", help="of the robots")
     given = parser.parse_args()
-    asyncio.run(run(given.url, given.configurations, pictures(given.demonstrations)))
+    jpegs = pictures(given.demonstrations)
+    asyncio.run(run(given.url, given.configurations, jpegs, lively=given.lively))
     return 0
 
 

@@ -44,7 +44,7 @@ QUICK = Extent(
     grants=8,
     labels=8,
     asks=12,
-    pictures=video.Lengths(10.0, 5.0, 60.0),
+    pictures=video.Lengths(10.0, 5.0, 60.0, 30.0),
 )
 
 

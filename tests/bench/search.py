@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from learning.experiments.analysis import quantile
 from learning.experiments.system import ROOT
@@ -34,6 +35,7 @@ KINDS = {
     "labelled": "labelled=1",
     "not labelled failures": "labelled=0&outcome=failure",
     "policy range": "policy_from=20&policy_to=22",
+    "old versions": "policy_to=20",
     "made by a version": "made=hg-dagger+v200",
     "trained a version": "trained=hg-dagger+v30",
     "days": "since=2026-03-01&until=2026-03-02",
@@ -101,10 +103,19 @@ def timed(repeats: int) -> dict[str, list[float]]:
 
 
 def searched() -> list[Measure]:
-    """Measure in a process with a database file of its own."""
+    """Measure on SQLite, and on PostgreSQL where its server is installed; both are private."""
+    found = [_searched("episode_search_p95_ms", "SQLite", [])]
+    if list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        through = [str(ROOT / "scripts" / "with_postgres.sh")]
+        found.append(_searched("episode_search_p95_ms_postgresql", "PostgreSQL", through))
+    return found
+
+
+def _searched(key: str, database: str, through: list[str]) -> Measure:
+    # A process of its own: Django's database is chosen once.
     with tempfile.TemporaryDirectory(prefix="sop-search-") as var:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.search", "--json"],
+            [*through, sys.executable, "-m", "tests.bench.search", "--json"],
             env={
                 **{k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")},
                 "SOP_VAR": var,
@@ -114,18 +125,16 @@ def searched() -> list[Measure]:
     ms: dict[str, list[float]] = json.loads(done.stdout)["ms"]
     every = [value for values in ms.values() for value in values]
     slowest = sorted(ms, key=lambda kind: -quantile(ms[kind], 0.95))[:3]
-    return [
-        Measure(
-            "episode_search_p95_ms",
-            quantile(every, 0.95),
-            "ms",
-            "<= 300",
-            every,
-            f"{len(ms)} kinds of searches over {EPISODES} episodes through the page, request to "
-            "response, SQLite; slowest, p95: "
-            + ", ".join(f"{kind} {quantile(ms[kind], 0.95):.0f}" for kind in slowest),
-        )
-    ]
+    return Measure(
+        key,
+        quantile(every, 0.95),
+        "ms",
+        "<= 300",
+        every,
+        f"{len(ms)} kinds of searches over {EPISODES} episodes through the page, request to "
+        f"response, {database}; slowest, p95: "
+        + ", ".join(f"{kind} {quantile(ms[kind], 0.95):.0f}" for kind in slowest),
+    )
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import pytest
 from tests.bench.deadman import Cut, Ticks
 from tests.bench.fleet import lateness_of
 from tests.bench.steal import StealWatch
+from tests.bench.wall import KEYS, Seen, measures
 
 
 def test_lateness_is_measured_against_the_grid_and_missing_ticks_are_counted():
@@ -64,3 +65,13 @@ def test_a_robot_that_never_moved_or_whose_episode_ended_first_has_no_time_to_st
     cut = Cut("robot-1", aborted=True, epoch=3, last_command_ns=60_000_000)
     assert cut.stop_ms(_ticks([False] * 4)) is None
     assert cut.stop_ms(_ticks([True] * 4)) is None
+
+
+def test_a_wall_is_judged_by_the_minute_and_by_the_worst_place_that_was_looked_at():
+    places = [{"asked": 20, "visible": 20, "unseen": 0}, {"asked": 25, "visible": 24, "unseen": 1}]
+    seen = Seen([16.0] * 99 + [90.0], [60.0] * 3, 30.0, places, [40.0, 60.0], [10.0, 12.0], [5, 5])
+    figures = {one.key: (one.figure, one.met) for one in measures(seen, "calm")}
+    assert tuple(figures) == KEYS
+    assert list(figures.values()) == [
+        (16.0, True), (6.0, True), (1, False), (pytest.approx(59.0), True), (4.0, False)
+    ]  # fmt: skip

@@ -78,6 +78,7 @@ class Lengths:
     wall_s: float = 30.0
     step_s: float = 10.0
     stalled_s: float = 600.0
+    smooth_s: float = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,16 @@ class Cameras:
 
 
 @contextmanager
-def cameras(system: System, count: int) -> Iterator[Cameras]:
-    """Run `count` registered robots that show pictures, for the life of the context."""
+def cameras(system: System, count: int, *, lively: bool = False) -> Iterator[Cameras]:
+    """Run `count` registered robots that show pictures, for the life of the context.
+
+    Lively ones work: what their tiles say changes all the time.
+    """
     folder = system.var / "robots"
     names = [str(folder / f"robot-{number}.json") for number in range(1, count + 1)]
     words = [sys.executable, "-m", "tests.bench.cameras", "--url", system.url]
-    words += ["--demonstrations", str(system.var / "demonstrations"), *names]
+    words += ["--demonstrations", str(system.var / "demonstrations")]
+    words += [*(["--lively"] if lively else []), *names]
     process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, text=True)
     try:
         yield Cameras(process)

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Desk
 from tests.e2e.pages import SLOW_MS
-from tests.e2e.site import Site
+from tests.e2e.site import Site, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sim, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -46,6 +46,12 @@ rows = Label.objects.filter(operator__user__username="{name}").order_by("id").va
     "episode__uid", "outcome", "failure_step", "reason", "withdraws__outcome")
 pathlib.Path("{path}").write_text(json.dumps([[str(r[0]), *r[1:]] for r in rows]))
 """
+CLAIMS = """
+import pathlib
+from learning.models import DeskClaim
+n = DeskClaim.objects.filter(operator__user__username="{name}").count()
+pathlib.Path("{path}").write_text(str(n))
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,6 +64,12 @@ def labels(desk: Desk, name: str) -> list[list[object]]:
     desk.site.run(SAY.format(path=path, name=name))
     rows: list[list[object]] = json.loads(path.read_text())
     return rows
+
+
+def claims(desk: Desk, name: str) -> int:
+    path = desk.site.var / "claims.txt"
+    desk.site.run(CLAIMS.format(path=path, name=name))
+    return int(path.read_text())
 
 
 def shown(page: Page) -> str:
@@ -81,7 +93,20 @@ def test_episodes_are_judged_by_key_and_a_judgement_is_taken_back(desk: Desk) ->
     page.goto(f"{desk.site.url}/label/")
     first = shown(page)
     expect(page.locator(".cameras canvas[data-shown]")).to_have_count(2)
-    expect(page.locator("[data-desk-waiting]")).to_contain_text("waiting")
+    expect(page.locator("[data-desk-waiting]")).to_contain_text(
+        re.compile(r"1 labeller here, \d+ left")
+    )
+
+    # Who comes second is shown another episode, and lets go of it when they leave.
+    other = desk.sign_in("lead")
+    other.goto(f"{desk.site.url}/label/")
+    assert shown(other) != first
+    expect(other.locator("[data-desk-waiting]")).to_contain_text(
+        re.compile(r"2 labellers here, \d+ left")
+    )
+    other.goto("about:blank")
+    # Long before its claims would have expired.
+    wait_until(lambda: claims(desk, "lead") == 0, "the claims are given up", seconds=30)
 
     second = press_and_wait(page, "s")
     # Stop in the middle, say why, and say failure: the step and the reason go with it.

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Ahead } from "../../static/js/ahead.js";
 import { askedOf, failurePoint, newUid, pace, verdict } from "../../static/js/judging.js";
 import { Outbox } from "../../static/js/outbox.js";
 
@@ -117,4 +118,62 @@ test("the pace is of the last minutes", () => {
 test("names are version 4 UUIDs without https", () => {
   assert.match(newUid(), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   assert.notEqual(newUid(), newUid());
+});
+
+/** A desk that looks at `current`, whose server answers with what `answers` holds, one after another. */
+function queueOf(answers, { current = [], unwanted = [] } = {}) {
+  const asked = [];
+  const closed = [];
+  const taken = [];
+  const ahead = new Ahead({
+    sit: async (question) => {
+      asked.push(question);
+      return { left: 0, labellers: 1, judged: [], taken: [], episodes: [], ...answers.shift() };
+    },
+    recordingOf: async (uid) => ({ first: async () => {}, close: () => closed.push(uid), pictures: { cameras: [] }, replay: {} }),
+    place: { replaceChildren() {} },
+    shown: () => current,
+    unwanted: () => unwanted,
+    failed: (error) => assert.fail(error),
+    refilled: () => {},
+    taken: (uids) => taken.push(...uids),
+  });
+  ahead.paint = () => {};
+  return { ahead, asked, closed, taken, current, unwanted };
+}
+const entries = (...uids) => uids.map((uid) => ({ uid }));
+
+test("a page names what it holds, takes few ahead, and says how many are left for all", async () => {
+  const { ahead, asked } = queueOf([{ left: 41, labellers: 3, episodes: entries("b", "c", "d", "e") }], { current: ["a"], unwanted: ["x", "a"] });
+  await ahead.refill();
+  assert.deepEqual(asked, [{ hold: ["a"], without: ["x"], n: 6 }]);
+  assert.deepEqual([ahead.length, ahead.waiting, ahead.labellers], [4, 36, 3]);
+  // Enough is known: nothing is asked, but what is held is said again.
+  assert.equal(ahead.refill(), null);
+  await ahead.renew();
+  assert.deepEqual(asked[1], { hold: ["a", "b", "c", "d", "e"], without: ["x"], n: 0 });
+});
+
+test("what others have now is dropped, but not what was taken back here", async () => {
+  const { ahead, closed, taken } = queueOf(
+    [{ episodes: entries("b", "c") }, { judged: ["b", "z"], taken: ["a", "c"], left: 9 }],
+    { current: ["a"] },
+  );
+  await ahead.refill();
+  await Promise.all(ahead.entries.map((entry) => ahead.open(entry)));
+  ahead.unshift({ uid: "z", again: true });
+  await ahead.renew();
+  assert.deepEqual(ahead.entries.map((entry) => entry.uid), ["z"]);
+  await new Promise((done) => setImmediate(done));
+  assert.deepEqual(closed, ["b", "c"]);
+  assert.deepEqual(taken, ["a", "c"]);
+});
+
+test("what was judged while the question was under way does not come again", async () => {
+  const made = queueOf([{ episodes: entries("b", "c"), left: 2 }]);
+  const asking = made.ahead.refill();
+  assert.equal(made.ahead.renew(), asking);
+  made.unwanted.push("b");
+  await asking;
+  assert.deepEqual(made.ahead.entries.map((entry) => entry.uid), ["c"]);
 });
