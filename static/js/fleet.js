@@ -7,6 +7,7 @@ import { pageLink } from "./link.js";
 import { paint } from "./paint.js";
 import { waits } from "./queue.js";
 import { STALE_VIDEO_MS } from "./drive.js";
+import { fill, gettext, said } from "./language.js";
 import { queryOf, ranked, readView, shows } from "./wall.js";
 import { age } from "./words.js";
 
@@ -62,7 +63,7 @@ function showControls() {
   for (const select of controls.querySelectorAll("select")) {
     const known = [...select.options].some((option) => option.value === view[select.name]);
     // A saved view may name a task or site that is no more.
-    if (!known) select.add(new Option(`${view[select.name]} (none now)`, view[select.name]));
+    if (!known) select.add(new Option(fill(gettext("%(name)s (none now)"), { name: view[select.name] }), view[select.name]));
     select.value = view[select.name];
   }
 }
@@ -97,7 +98,7 @@ function paintAges() {
   for (const [robot, tile] of tiles) {
     const slot = tile.querySelector("[data-age]");
     const ms = ages.get(robot)?.at(now) ?? Infinity;
-    slot.textContent = ms === Infinity ? "no frame" : age(ms);
+    slot.textContent = ms === Infinity ? gettext("no frame") : age(ms);
     slot.dataset.stale = String(ms > STALE_VIDEO_MS);
   }
 }
@@ -125,9 +126,9 @@ document.body.addEventListener("sop:snapshot", () => {
 document.body.addEventListener("fleet:changed", paintAll);
 document.body.addEventListener("sop:link", paintAll);
 document.body.addEventListener("sop:help", paintAll);
-document.body.addEventListener("sop:refused", (event) => showRefusal(event.detail.reason));
+document.body.addEventListener("sop:refused", (event) => showRefusal(said(event.detail.reason)));
 document.body.addEventListener("sop:answer", ({ detail: { robot, answer } }) => {
-  if (!answer.accepted) showRefusal(`${robot}: ${answer.reason || "refused"}`);
+  if (!answer.accepted) showRefusal(`${robot}: ${said(answer.reason) || gettext("refused")}`);
 });
 controls.addEventListener("click", (event) => {
   const button = event.target.closest("[data-filter]");

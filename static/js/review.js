@@ -1,5 +1,6 @@
 // Settling conflicts of labellers: one button a judgement, said beside it when it is stored.
 import { newUid } from "./judging.js";
+import { fill, gettext, said } from "./language.js";
 import { ask } from "./pictures.js";
 
 async function settle(row, outcome) {
@@ -8,13 +9,13 @@ async function settle(row, outcome) {
   // The same name until it is stored: pressing again after a failure changes nothing twice.
   row.dataset[outcome] ||= newUid();
   for (const button of buttons) button.disabled = true;
-  said.textContent = "saving";
+  said.textContent = gettext("saving");
   const headers = { "Content-Type": "application/json", ...JSON.parse(document.body.getAttribute("hx-headers")) };
   try {
     await ask(row.dataset.conflict, { method: "POST", headers, body: JSON.stringify({ uid: row.dataset[outcome], outcome, review: true }) });
-    said.textContent = `settled: ${outcome}`;
+    said.textContent = fill(gettext("settled: %(outcome)s"), { outcome: said(outcome) });
   } catch (error) {
-    said.textContent = `not saved: ${error.message}`;
+    said.textContent = fill(gettext("not saved: %(problem)s"), { problem: said(error.message) });
     for (const button of buttons) button.disabled = false;
   }
 }

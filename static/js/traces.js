@@ -1,5 +1,6 @@
 // State, actions and doubt of the running episode as lines over its ticks. What is drawn is pure.
 import { extent } from "./curve.js";
+import { fill, gettext } from "./language.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 // Lines of one plot: as many as there are colours that mean no state.
@@ -71,7 +72,7 @@ class Plot {
     };
     this.words = this.names.map((_, i) => made("span", "key", i));
     this.legend.replaceChildren(...this.words);
-    if (names.length > LINES) this.legend.append(`and ${names.length - LINES} more that are not drawn`);
+    if (names.length > LINES) this.legend.append(fill(gettext("and %(n)s more that are not drawn"), { n: names.length - LINES }));
     this.ghosts = dashed ? this.names.map((_, i) => made("path", "ghost", i)) : [];
     this.lines = this.names.map((_, i) => made("path", "", i));
     this.svg.replaceChildren(...this.ghosts, ...this.lines);
@@ -98,7 +99,7 @@ export class Traces {
     this.spec = spec;
     this.series = new Series();
     const box = (name) => page.querySelector(`[data-trace=${name}]`);
-    this.doubt = new Plot(box("doubt"), ["doubt"]);
+    this.doubt = new Plot(box("doubt"), [gettext("doubt")]);
     this.state = new Plot(box("state"), spec.state_names);
     this.action = new Plot(box("action"), spec.action_names, { dashed: true });
   }
@@ -115,7 +116,7 @@ export class Traces {
     // A policy without an ensemble says 0 at every tick.
     const doubts = doubt.some((d) => d > 0);
     this.doubt.svg.toggleAttribute("hidden", !doubts);
-    this.doubt.legend.replaceChildren(...(doubts ? this.doubt.words : [ticks.length > 0 ? "this policy says none" : "—"]));
+    this.doubt.legend.replaceChildren(...(doubts ? this.doubt.words : [ticks.length > 0 ? gettext("this policy says none") : "—"]));
     if (doubts) {
       this.doubt.draw(ticks, doubt.map((d) => [d]), { width, digits: 3, limits: (values) => [0, Math.max(extent(values, 0)[1], 1e-3)] });
     }
