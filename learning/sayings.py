@@ -39,6 +39,8 @@ SAYINGS = (
     _("desk"),
     _("bulk"),
     _("review"),
+    _("robot"),
+    _("operator:%(name)s"),
     _("simulation"),
     _("link"),
     _("above"),
