@@ -107,8 +107,8 @@ export function drawStrips(place, replay) {
   strips.push(controlStrip(replay));
   if (replay.doubt) strips.push(doubtStrip(replay));
   if (!replay.cameras.length && replay.action.length) {
-    strips.push(lines("Action", replay.action_names, replay.action, replay.steps));
-    strips.push(lines("State", replay.state_names, replay.state, replay.steps));
+    strips.push(lines(gettext("Action"), replay.action_names, replay.action, replay.steps));
+    strips.push(lines(gettext("State"), replay.state_names, replay.state, replay.steps));
   }
   place.replaceChildren(...strips);
 }

@@ -117,6 +117,8 @@ def spoken_by(script: str) -> Iterator[str]:
     script = re.sub(r"^\s*//.*$|\s//\s.*$", "", script, flags=re.MULTILINE)
     # What is wrapped, with its further forms, is gone; so is what queries and classes are made of.
     script = re.sub(r'\w*gettext\((?:\s*"(?:[^"\\]|\\.)*"\s*,?)+', "", script)
+    # One word with a capital is a heading, unless it is a message, a key or a header.
+    yield from re.findall(r'(?<!type: )(?<!== )(?<!case )"([A-Z][a-z]+)"', script)
     for found in LITERAL.finditer(script):
         text = re.sub(r"\$\{[^}]*\}", "", found[0][1:-1])
         if re.search(r"[<\[=#;$]|^(chip|line|lane|plate) |^\(prefers|^M|rgba|^sop", text):
