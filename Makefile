@@ -54,6 +54,8 @@ check: setup-dev ## ruff, mypy, import contracts, migrations, Django's deploy ch
 words: setup-dev ## gather the strings of the sources into locale/ and compile what is translated
 	$(py) manage.py makemessages --all $(gathering) -e html,txt,py -i static
 	$(py) manage.py makemessages --all $(gathering) -d djangojs -i vendor
+	@# The time of day is no change, and would be a conflict in every merge.
+	sed -i '/^"POT-Creation-Date/d' locale/*/LC_MESSAGES/*.po
 	$(py) manage.py compilemessages -i .venv -i var
 
 bench: setup-dev ## measure this machine; table, var/bench.json, and one line of JSON
