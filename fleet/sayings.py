@@ -97,6 +97,7 @@ SAYINGS = (
     _("asked for at the robot"),
     _("%(name)s asks"),
     _("the operator left"),
+    _("%(name)s left"),
     _("the robot failed"),
     _("%(n)s failures in a row"),
     _("doubt %(doubt)s > τ %(tau)s"),
@@ -153,6 +154,9 @@ SAYINGS = (
         "and %(own_actions)s"
     ),
     _("the robot has no camera %(camera)s"),
+    _("its sha256 is %(sha)s…, not %(announced)s…"),
+    _("its sha256 differs"),
+    _("the server has no base %(sha)s…"),
     _("it does not run: %(error)s"),
     _("its chunk has shape %(shape)s"),
     _("its actions are not finite"),

@@ -142,5 +142,8 @@ SAYINGS = (
     _("no checkpoint: %(error)s"),
     _("proposals leave the limits of action components %(components)s"),
     _("proposals do not depend on the observation"),
+    _("a proposed action is not finite"),
+    _("weights of %(name)s are not finite"),
+    _("the last loss is %(loss)s"),
     _("%(share)s of the proposals lie on a limit"),
 )

@@ -2,6 +2,7 @@
 
 import ast
 import gettext
+import logging
 import re
 import shutil
 import subprocess
@@ -139,6 +140,15 @@ REFUSALS = {*vars(fleet.exceptions), *vars(learning.exceptions), "Http404", "Bad
 AS_IT_CAME = {"7: 7"}
 
 
+def literal(node: ast.AST) -> str:
+    """A text of the source, with "7" for what varies; empty for what is none."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(p.value) if isinstance(p, ast.Constant) else "7" for p in node.values)
+    return ""
+
+
 def refusals(path: Path) -> Iterator[str]:
     """Examples of what the exceptions of a module say, with "7" for what varies."""
     for call in ast.walk(ast.parse(path.read_text())):
@@ -146,11 +156,8 @@ def refusals(path: Path) -> Iterator[str]:
             continue
         if getattr(call.exc.func, "id", "") not in REFUSALS:
             continue
-        text = call.exc.args[0]
-        if isinstance(text, ast.Constant) and isinstance(text.value, str):
-            yield text.value
-        elif isinstance(text, ast.JoinedStr):
-            yield "".join(str(p.value) if isinstance(p, ast.Constant) else "7" for p in text.values)
+        if text := literal(call.exc.args[0]):
+            yield text
 
 
 SPEAKING = [
@@ -163,6 +170,41 @@ SPEAKING = [
 
 def test_what_services_refuse_is_known_in_every_language():
     said = {text for path in SPEAKING for text in refusals(path)} - AS_IT_CAME
+    assert len(said) > 60
+    unknown = sorted(text for text in said if phrases.find(text) is None)
+    assert unknown == [], "add them to fleet/sayings.py or learning/sayings.py"
+
+
+# Where robots, services and learners put together what they say, without raising it.
+SAYING = [
+    *(f"fleet/agent/{name}.py" for name in ("arbiter", "helpwatch", "runtime", "situation",
+                                            "policies", "bases", "weights", "spool")),
+    "fleet/services/help.py", "fleet/consumers/operator.py", "learning/core/gate.py",
+    *(f"fleet/services/live/{name}.py" for name in ("takeovers", "handovers", "help_desk")),
+    *(f"learning/services/{name}.py" for name in ("trials", "evaluations", "rounds", "learners")),
+]  # fmt: skip
+# Ends of sentences, names of things, and a line of the log.
+PIECES = {": 7", "7: 7", "Bearer 7", "part 7", "7 7 7 7 steps 7 parts"}
+
+
+def sentences(path: Path) -> Iterator[str]:
+    """Texts of a module with a space in them, "7" for what varies; no docstrings, no logs."""
+    tree = ast.parse(path.read_text())
+    silent: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            silent.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            silent.update(map(id, node.values))
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in vars(logging.Logger):
+            silent.update(id(part) for argument in node.args for part in ast.walk(argument))
+    for node in ast.walk(tree):
+        if id(node) not in silent and " " in (text := literal(node)).strip():
+            yield text
+
+
+def test_what_robots_and_services_say_is_known_in_every_language():
+    said = {text for name in SAYING for text in sentences(ROOT / name)} - PIECES
     assert len(said) > 60
     unknown = sorted(text for text in said if phrases.find(text) is None)
     assert unknown == [], "add them to fleet/sayings.py or learning/sayings.py"
