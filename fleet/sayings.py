@@ -102,6 +102,7 @@ SAYINGS = (
     _("%(n)s failures in a row"),
     _("doubt %(doubt)s > τ %(tau)s"),
     _("actions far outside the limits"),
+    _("value fell by %(drop)s to %(value)s"),
     _("no progress for %(seconds)s s"),
     # Why a robot does not act, or does not do what it was told.
     _("no assignment yet"),

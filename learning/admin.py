@@ -14,11 +14,15 @@ from learning.models import (
     Label,
     Learner,
     LearnerMetric,
+    OperatorRollup,
     PolicyVersion,
     Round,
     Sidecar,
+    SpanReview,
+    SpanRollup,
     ThresholdVersion,
     ValueVersion,
+    VersionRollup,
 )
 
 
@@ -126,3 +130,18 @@ class EvaluationAdmin(ReadOnly, admin.ModelAdmin):
     list_filter = ("state",)
     list_select_related = ("first", "second", "requested_by__user")
     inlines = (TrialInline,)
+
+
+@admin.register(SpanReview)
+class SpanReviewAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "created_at", "robot", "episode_uid", "epoch", "mark", "discarded", "trim_start",
+        "trim_end", "operator", "note",
+    )  # fmt: skip
+    list_filter = ("mark", "discarded", "robot")
+    list_select_related = ("robot", "operator__user")
+
+
+@admin.register(SpanRollup, VersionRollup, OperatorRollup)
+class RollupAdmin(ReadOnly, admin.ModelAdmin):
+    list_filter = ("task",)

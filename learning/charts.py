@@ -4,7 +4,8 @@ Colours are "token:<name>[/alpha]"; the browser takes them from the stylesheet, 
 serves both themes. A figure is None while there is nothing to draw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -12,6 +13,7 @@ from django.utils.translation import pgettext
 
 from fleet.phrases import said
 from learning.models import LearnerMetric
+from learning.selectors.dashboards import Cell
 from learning.selectors.evaluations import Line
 from learning.selectors.forgetting import TaskCurve
 from learning.selectors.metrics import Point
@@ -235,3 +237,121 @@ def evaluation(lines: Sequence[Line], names: Sequence[str]) -> Figure | None:
         )
     layout = _layout(_("held-out success"), range=[0, 1.02], tickformat=".1f")
     return {"data": data, "layout": {**layout, "barmode": "group"}}
+
+
+# ---- dashboards ----------------------------------------------------------------------------------
+
+# Of a cell: the height of its point, or None, and what a pointer over it reads.
+Height = Callable[[Cell], float | None]
+Words = Callable[[Cell], str]
+Address = Callable[[Cell], str]
+
+
+def dashboard(
+    cells: Sequence[Cell], address: Address, *, between: tuple[datetime, datetime]
+) -> dict[str, Figure | None]:
+    """Return every figure of the dashboards; a point leads to its episodes at `address`.
+
+    An axis of time goes from one end of `between` to the other, whatever there is in it.
+    """
+
+    def draw(title: str, height: Height, words: Words, **y_axis: Any) -> Figure | None:
+        return _cells(cells, title, height, words, address, **y_axis)
+
+    figures = {
+        "success": draw(
+            "held-out success",
+            lambda c: c.success.share if c.success.n else None,
+            lambda c: (
+                f"{c.success.successes} of {c.success.n} [{c.success.low:.2f}–{c.success.high:.2f}]"
+            ),
+            range=[-0.02, 1.02],
+            tickformat=".1f",
+        ),
+        "interventions": draw(
+            "interventions an episode",
+            lambda c: c.per_episode,
+            lambda c: (
+                f"{c.train['interventions']} in {c.train['episodes']} episodes, "
+                f"{c.per_acted_hour or 0:.1f} an hour of control"
+            ),
+            rangemode="tozero",
+        ),
+        "human": draw(
+            "operator minutes",
+            lambda c: c.human_minutes if c.train["episodes"] else None,
+            lambda c: f"{c.train['corrected']} of {c.train['episodes']} episodes corrected",
+            rangemode="tozero",
+        ),
+        "acted": draw(
+            "episodes an hour of execution",
+            lambda c: c.per_hour_acted,
+            lambda c: f"{c.terminated} in {c.train['acted_ms'] / 3_600_000:.2f} h",
+            rangemode="tozero",
+        ),
+        "wall": draw(
+            "successes an hour of the clock",
+            lambda c: c.per_wall_hour,
+            lambda c: f"{c.train['successes']} successes, {c.robots} robots",
+            rangemode="tozero",
+        ),
+        "used": draw(
+            "share of time acting",
+            lambda c: c.used,
+            lambda c: f"{c.robots} robots",
+            range=[-0.02, 1.02],
+            tickformat=".1f",
+        ),
+    }
+    if cells and isinstance(cells[0].at, datetime):
+        for figure in figures.values():
+            if figure is not None:
+                ends = [at.isoformat() for at in between]
+                figure["layout"]["xaxis"] = {**figure["layout"]["xaxis"], "range": ends}
+    success = figures["success"]
+    if success is not None:
+        for line, points in zip(success["data"], _by_group(cells).values(), strict=True):
+            line["error_y"] = {
+                "type": "data",
+                "symmetric": False,
+                "thickness": 1.2,
+                "width": 2,
+                "array": [c.success.high - c.success.share for c in points],
+                "arrayminus": [c.success.share - c.success.low for c in points],
+            }
+    return figures
+
+
+def _by_group(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.group, []).append(cell)
+    return dict(sorted(groups.items()))
+
+
+def _cells(
+    cells: Sequence[Cell],
+    title: str,
+    height: Height,
+    words: Words,
+    address: Address,
+    **y_axis: Any,
+) -> Figure | None:
+    """Draw a line for each group; None while no point has a height."""
+    if all(height(cell) is None for cell in cells):
+        return None
+    data = [
+        _line(
+            [c.at.isoformat() if isinstance(c.at, datetime) else c.at for c in points],
+            [height(c) for c in points],
+            name or "all",
+            _SERIES[index % len(_SERIES)],
+            mode="lines+markers",
+            text=[words(c) for c in points],
+            customdata=[address(c) for c in points],
+            hovertemplate="%{y:.3~g} · %{text}<extra>" + name + "</extra>",
+            showlegend=bool(name),
+        )
+        for index, (name, points) in enumerate(_by_group(cells).items())
+    ]
+    return {"data": data, "layout": {**_layout(title, **y_axis), "hovermode": "closest"}}

@@ -1,7 +1,7 @@
 """Forms of the learning app: text in, values out, and what is wrong in words."""
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django import forms
@@ -15,10 +15,11 @@ from fleet.models import Robot, Task
 from fleet.phrases import sentence
 from learning.exceptions import NotFound, Unprocessable
 from learning.models import PolicyVersion
+from learning.models.corrections import Mark
 from learning.models.episodes import Purpose
 from learning.models.evaluations import MAX_TRIALS_PER_TASK
 from learning.models.labels import Judgement
-from learning.selectors import search
+from learning.selectors import dashboards, search
 from learning.selectors.evaluations import version_named
 
 _VERSION = re.compile(r"\s*([-\w]{1,64})\s+v?(\d{1,9})\s*", re.ASCII)
@@ -149,6 +150,14 @@ class SearchForm(forms.Form):
         ],
     )
     corrected = _one_of(_("Corrected"), [("1", _("by an operator")), ("0", _("not at all"))])
+    marked = _one_of(
+        _("Marked"),
+        [
+            (Mark.CORRECTION, _("correction")),
+            (Mark.RECOVERY, _("recovery")),
+            (search.DISCARDED, _("correction discarded")),
+        ],
+    )
     labelled = _one_of(_("Labelled"), [("1", _("by a person")), ("0", _("not yet"))])
     by = forms.CharField(label=_("Corrected or labelled by"), max_length=150, required=False)
     policy_from = _number(_("Policy from"))
@@ -191,6 +200,7 @@ class SearchForm(forms.Form):
             purpose=said["purpose"],
             outcome=said["outcome"],
             corrected=_either(said["corrected"]),
+            marked=said["marked"],
             labelled=_either(said["labelled"]),
             operator=said["by"],
             policy_from=said["policy_from"],
@@ -200,6 +210,52 @@ class SearchForm(forms.Form):
             started_from=said["since"],
             started_before=said["until"] + timedelta(days=1) if said["until"] else None,
             order=said["sort"] or "newest",
+        )
+
+
+class DashboardForm(forms.Form):
+    """What dashboards are about, as their address carries it."""
+
+    RANGES = {
+        "day": (_("last 24 hours"), timedelta(days=1)),
+        "week": (_("last 7 days"), timedelta(days=7)),
+        "month": (_("last 30 days"), timedelta(days=30)),
+        "year": (_("last 365 days"), timedelta(days=365)),
+    }
+
+    range = _one_of(_("Range"), [(name, words) for name, (words, _) in RANGES.items()], empty=False)
+    since = DayField(label=_("From day"))
+    until = DayField(label=_("To day"))
+    axis = _one_of(_("By"), [("time", _("time")), ("version", _("policy version"))], empty=False)
+    split = _one_of(_("Split by"), list(dashboards.SPLITS.items()), empty=False)
+    task = NamedField(Task, label=_("Task"))
+    robot = NamedField(Robot, label=_("Robot"))
+    site = forms.CharField(label=_("Site"), max_length=64, required=False)
+
+    def clean(self) -> dict[str, Any]:
+        """Check what spans two fields."""
+        said = super().clean()
+        first, last = said.get("since"), said.get("until")
+        if first and last and first > last:
+            self.add_error("until", _("The last day is before the first."))
+        return said
+
+    def frame(self, now: datetime) -> dashboards.Frame:
+        """Return what is looked at; the form must be valid. Named days win over the range."""
+        said = self.cleaned_data
+        until = now + timedelta(hours=1)
+        if said["until"]:
+            until = said["until"] + timedelta(days=1)
+        since = said["since"] or until - self.RANGES[said["range"] or "day"][1]
+        hourly = until - since <= dashboards.HOURLY
+        begin = {"minute": 0, "second": 0, "microsecond": 0} | ({} if hourly else {"hour": 0})
+        return dashboards.Frame(
+            since=since.astimezone(UTC).replace(**begin),
+            until=until.astimezone(UTC),
+            task=said["task"],
+            robot=said["robot"],
+            site=said["site"],
+            split=said["split"],
         )
 
 

@@ -83,6 +83,28 @@ SAYINGS = (
     _("choose 1 to %(limit)s episodes, not %(n)s"),
     _("at most %(limit)s episodes, not %(n)s"),
     _("episodes are named by their uid"),
+    # Corrections, and what people say of them.
+    _("correction"),
+    _("recovery"),
+    _("day"),
+    _("hour"),
+    _("entry %(uid)s is of another correction; name this one anew"),
+    _("nobody held %(robot)s under the lease %(epoch)s in this episode"),
+    _("%(robot)s never had a lease %(epoch)s"),
+    _("a lease is numbered 1 to %(last)s"),
+    _("a trim is a number of steps from 0 on"),
+    _("this correction was changed %(n)s times; it stays as it is"),
+    _("this is not the last change any more; look at what is in force now"),
+    _("nothing to change: say a mark, a trim, or whether it is discarded"),
+    _("episode %(uid)s is not of %(robot)s"),
+    _("%(what)s of over %(n)s bytes is none"),
+    _("not %(what)s: %(error)s"),
+    _("this is %(by)s's page and %(name)s is signed in"),
+    _("no value function has these weights"),
+    _(
+        "the correction has %(n)s steps: without %(start)s and %(end)s nothing of it is left;"
+        " discard it instead"
+    ),
     _("n is 1 to %(limit)s"),
     _("%(outcome)s has no point and no reason of failure"),
     _("the episode has steps 0 to %(last)s, not %(step)s"),

@@ -24,7 +24,8 @@ from learning.services.evaluations import advance_open
 from learning.services.learners import claim_round, round_of
 from learning.services.objects import sweep_orphans
 from learning.services.policies import assign_pending
-from learning.services.values import claim_value
+from learning.services.rollups import recount_where_missing
+from learning.services.values import assign_newest_value, claim_value
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +91,18 @@ def derive_judged(episode_ids: list[int]) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Enqueue rounds that are due, assign versions that were not, go on with evaluations."""
+    """Enqueue rounds that are due, assign what was not, go on with evaluations.
+
+    Also counts the episodes of an installation from before there were rollups.
+    """
+    recount_where_missing()
     enqueue_due_rounds()
     enqueue_value_work()
     assign_pending()
+    try:
+        assign_newest_value()
+    except LearningError as error:
+        logger.warning("no value function is assigned: %s", error)
     advance_open()
 
 

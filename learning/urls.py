@@ -3,6 +3,8 @@
 from django.urls import path
 
 from learning.views import (
+    corrections,
+    dashboards,
     episode,
     episodes,
     evaluations,
@@ -23,6 +25,11 @@ urlpatterns = [
     path("episodes/<uuid:uid>/", episode.episode, name="episode"),
     path("episodes/<uuid:uid>/steps.json", episode.steps, name="episode_steps"),
     path("episodes/<uuid:uid>/curves.json", episode.curves, name="episode_curves"),
+    path(
+        "corrections/<str:robot>/<int:epoch>/<uuid:uid>/",
+        corrections.correction,
+        name="correction",
+    ),
     path("policies/<int:number>/", versions.version, name="version"),
     path("episodes/<uuid:uid>/replay.json", replay.replay, name="replay"),
     path("episodes/<uuid:uid>/frames/<str:camera>/<int:step>.jpg", replay.frame, name="frame"),
@@ -36,6 +43,10 @@ urlpatterns = [
     path("experiments/", experiments.experiments, name="experiments"),
     path("experiments/<str:name>/", experiments.experiment, name="experiment"),
     path("experiments/<str:name>/<str:file>", experiments.file, name="experiment_file"),
+    path("dashboards/", dashboards.page, name="dashboards"),
+    path("dashboards/_summary/", dashboards.summary, name="dashboards_summary"),
+    path("dashboards/figures.json", dashboards.figures, name="dashboards_figures"),
+    path("dashboards/export.csv", dashboards.export, name="dashboards_export"),
     path("label/", labelling.desk, name="label"),
     path("label/queue.json", labelling.waiting, name="label_queue"),
     path("label/withdraw/", labelling.take_back, name="withdraw_label"),

@@ -23,6 +23,7 @@ from fleet.agent.situation import Moment
 from fleet.agent.spool import Spool
 from fleet.agent.trials import Trials
 from fleet.agent.uploader import Uploader
+from fleet.agent.values import ValueKeeper
 from fleet.protocol import messages as m
 from fleet.protocol.control import Event, Mode
 
@@ -67,6 +68,7 @@ class Agent:
             )
             for folder in ("policies", "trial_policies")
         )
+        self.values = ValueKeeper(state / "values", driver.spec, server=server, token=token)
         self.recorder = Recorder(self.spool)
         self.uploader = Uploader(self.spool, server=server, token=token)
         self.link = Link(
@@ -95,13 +97,13 @@ class Agent:
             scene_ready=self.feeds.ready.set,
             watched=lambda: bool(self.outbox.feed.frames),
             trials=Trials(self.trial_policies, planner, clock),
+            values=self.values,
             realtime=config.priority == "realtime",
             phase=config.phase,
         )
         self._assignment = statefile.read_state(self._assignment_file, m.Assignment)
         if self._assignment is not None:
-            self.runtime.assign(self._assignment)
-            self.help.limits = self._assignment.help
+            self._take_up(self._assignment)
 
     def start(self) -> None:
         """Start every thread."""
@@ -109,6 +111,7 @@ class Agent:
         self.uploader.start()
         self.policies.start()
         self.trial_policies.start()
+        self.values.start()
         self.feeds.start()
         self.runtime.start()
         self.link.start()
@@ -130,6 +133,7 @@ class Agent:
         self.uploader.stop()
         self.policies.stop()
         self.trial_policies.stop()
+        self.values.stop()
         self._states.stop()
         log.info("agent: %s stopped", self._config.robot)
 
@@ -178,6 +182,7 @@ class Agent:
             evaluation=self.runtime.evaluation,
             episode=situation.episode,
             tick=situation.tick,
+            left_s=situation.left_s,
             reason=reason[:500],
             recent="".join(self.runtime.recent),
             loop=self.runtime.meter.take(),
@@ -187,6 +192,7 @@ class Agent:
             clock_offset_ns=self.link.timing.offset_ns,
             upload_error=(self.recorder.error or self.uploader.error)[:500],
             help=self.help.stand(self._standing()),
+            value=self.values.status(),
         )
 
     def heard(self) -> None:
@@ -240,11 +246,15 @@ class Agent:
         if assignment == self._assignment:
             return
         self._assignment = assignment
-        self.runtime.assign(assignment)
-        self.help.limits = assignment.help
+        self._take_up(assignment)
         self._states.put(self._assignment_file, assignment)
         trials = len(assignment.order.trials) if assignment.order else 0
         log.info("assignment: %d tasks, %d trials", len(assignment.tasks), trials)
+
+    def _take_up(self, assignment: m.Assignment) -> None:
+        self.runtime.assign(assignment)
+        self.help.limits = assignment.help
+        self.values.offer(assignment.value)
 
     def _standing(self) -> Standing:
         held_by = self.arbiter.held_by
@@ -254,6 +264,9 @@ class Agent:
             abandoned=held_by is Event.LEASE_LOST,
             why=self.arbiter.reason,
         )
+
+    def _value_counts(self) -> bool:
+        return self.values.ranks(self.help.limits.value_correlation)
 
     def _tell(self, moment: Moment) -> None:
         situation, recent = moment.situation, self.runtime.recent
@@ -266,6 +279,8 @@ class Agent:
                 moment.reading.state,
                 moment.proposal,
                 moment.doubt,
+                # Where it ranks poorly, its falls say nothing.
+                value=moment.value if self._value_counts() else float("nan"),
                 last_outcome=recent[-1] if recent else "",
                 pressed=moment.reading.asks_help,
             )

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.agent.clock import Clock
+from fleet.agent.latch import Latch
+from fleet.agent.valuedrop import ValueDrop
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
 from fleet.protocol.help import MIN_HUMAN_STEPS, RISK_FROM, HelpLimits, HelpReason, uncertainty_of
@@ -28,7 +30,12 @@ LEAVE_DOUBT = 0.5
 EXCESS = 0.25
 _DRIVEN = (Mode.HANDOVER, Mode.TAKEOVER)
 # Reasons that are about the running episode and end with it.
-_OF_EPISODE = (HelpReason.LIMIT, HelpReason.DOUBT, HelpReason.NO_PROGRESS)
+_OF_EPISODE = (
+    HelpReason.LIMIT,
+    HelpReason.DOUBT,
+    HelpReason.VALUE_DROP,
+    HelpReason.NO_PROGRESS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One tick. `state` is (s,), `proposal` (a,) or None; `doubt` is NaN where there is none."""
+    """One tick. `state` is (s,), `proposal` (a,) or None; NaN says that there is no such number."""
 
     standing: Standing
     episode: str
@@ -52,30 +59,12 @@ class Glance:
     state: np.ndarray
     proposal: np.ndarray | None
     doubt: float
+    # In [-1, 0], of a value function that ranks well enough to ask by.
+    value: float = math.nan
     # Outcome of the episode that ended last: s success, f failure, t timeout, a abort; or empty.
     last_outcome: str = ""
     # A person at the robot presses its button.
     pressed: bool = False
-
-
-class Latch:
-    """On after `ticks` ticks in a row that say so, off after as many that say the opposite."""
-
-    def __init__(self, ticks: int) -> None:
-        self._ticks = ticks
-        self.on = False
-        self._against = 0
-
-    def step(self, *, on: bool, off: bool) -> bool:
-        """Take one tick, which may say neither; return whether it is on."""
-        self._against = self._against + 1 if (off if self.on else on) else 0
-        if self._against >= self._ticks:
-            self.on, self._against = not self.on, 0
-        return self.on
-
-    def clear(self) -> None:
-        """Be off, as if nothing had been seen."""
-        self.on, self._against = False, 0
 
 
 class HelpWatch:
@@ -99,6 +88,7 @@ class HelpWatch:
         self._lowest, self._highest = low - margin, high + margin
         settle_ticks = max(1, round(SETTLE_S * spec.control_hz))
         self._doubtful, self._outside = Latch(settle_ticks), Latch(settle_ticks)
+        self._falling = ValueDrop(settle_ticks)
         # Reasons in force with their words, in the order in which they came.
         self._reasons: dict[HelpReason, str] = {}
         self._standing = Standing(Mode.HOLDING)
@@ -207,6 +197,7 @@ class HelpWatch:
         elif not acting:
             return
         self._judge_doubt(glance.doubt, acting)
+        self._judge_value(glance.value, acting)
         self._judge_limits(glance.proposal, acting)
         self._judge_progress(glance.state, acting)
 
@@ -226,6 +217,24 @@ class HelpWatch:
             self._reasons[HelpReason.DOUBT] = f"doubt {doubt:.3g} > τ {tau:.3g}"
         elif was and not on:
             self._reasons.pop(HelpReason.DOUBT, None)
+
+    def _judge_value(self, value: float, acting: bool) -> None:
+        drop, falling = self.limits.value_drop, self._falling
+        if drop is None:
+            falling.clear()
+            self._reasons.pop(HelpReason.VALUE_DROP, None)
+            return
+        if not math.isfinite(value):
+            return
+        was = falling.on
+        on = falling.step(value, drop=drop, acting=acting)
+        if acting:
+            self._risk = max(self._risk, RISK_FROM * falling.fall / drop)
+        if on and not was:
+            words = f"value fell by {falling.fall:.2f} to {value:.2f}"
+            self._reasons[HelpReason.VALUE_DROP] = words
+        elif was and not on:
+            self._reasons.pop(HelpReason.VALUE_DROP, None)
 
     def _judge_limits(self, proposal: np.ndarray | None, acting: bool) -> None:
         if proposal is None:
@@ -300,6 +309,7 @@ class HelpWatch:
         """Give the policy a full window before it is judged again."""
         self._doubtful.clear()
         self._outside.clear()
+        self._falling.clear()
         self._anchor, self._still_ticks = None, 0
         if not self._reasons:
             self._uncertainty = self._risk = 0.0

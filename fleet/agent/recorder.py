@@ -68,7 +68,8 @@ class EpisodeWriter:
         self._header = header
         self._pending: list[Step] = []
         self._spans: list[InterventionSpan] = []
-        self._open: tuple[int, Lease, float] | None = None
+        # The span under way: where it began, and doubt and value there.
+        self._open: tuple[int, Lease, float, float] | None = None
         self._steps = 0
         self._ages_ms: list[float] = []
         self._rtts_ms: list[float] = []
@@ -81,7 +82,7 @@ class EpisodeWriter:
             self._close_span()
         if lease is not None and self._open is None:
             self._flag_before_takeover()
-            self._open = (self._steps, lease, tick.step.doubt)
+            self._open = (self._steps, lease, tick.step.doubt, tick.step.value)
         jpegs = {
             camera: simplejpeg.encode_jpeg(
                 np.ascontiguousarray(image), quality=JPEG_QUALITY, colorspace="RGB"
@@ -131,7 +132,7 @@ class EpisodeWriter:
 
     def _close_span(self) -> None:
         assert self._open is not None
-        start, lease, doubt = self._open
+        start, lease, doubt, value = self._open
         self._open = None
         self._spans.append(
             InterventionSpan(
@@ -141,6 +142,7 @@ class EpisodeWriter:
                 operator=lease.holder,
                 operator_kind=lease.holder_kind,
                 doubt=doubt if np.isfinite(doubt) else None,
+                value=value if np.isfinite(value) else None,
             )
         )
 

@@ -28,6 +28,8 @@ from fleet.agent.safety import SafetyGate
 from fleet.agent.situation import PAUSE, Glimpse, Moment, Running, Situation
 from fleet.agent.spool import Spool
 from fleet.agent.trials import Trials
+from fleet.agent.values import ValueKeeper
+from fleet.agent.valuing import NONE, Valuing
 from fleet.protocol import messages as m
 from fleet.protocol.control import Mode
 from fleet.protocol.episode import EpisodeHeader, Step
@@ -38,8 +40,6 @@ AGENT_VERSION = "1"
 # Holding is recorded this long, then only its end: nothing is learned from a robot at rest.
 MAX_HOLD_RECORDED_S = 10.0
 RECENT_OUTCOMES = 20
-# What the parts of one episode can hold, with room for ticks that are held.
-MAX_EPISODE_TICKS = 150_000
 # Exceptions in a row before the loop gives up and lets its supervisor start it anew.
 MAX_FAILURES = 20
 _FAILUREPAUSE_S = 0.5
@@ -56,6 +56,7 @@ class Runtime:
         scene_ready: Called once there is something to render.
         watched: Says whether people look; then images are taken between episodes too.
         trials: What the robot is ordered to evaluate; None on a robot that never is.
+        values: Keeps the value function; None on a robot that computes none.
         make_uid: Names the next episode; drawn from a seed where runs are to repeat.
         realtime: Schedule the loop's thread before everything else on the machine, if allowed.
         phase: Where between two pictures an episode begins, on the machine's monotonic clock, so
@@ -79,6 +80,7 @@ class Runtime:
         scene_ready: Callable[[], None] = lambda: None,
         watched: Callable[[], bool] = lambda: False,
         trials: Trials | None = None,
+        values: ValueKeeper | None = None,
         make_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
         realtime: bool = False,
         phase: float | None = None,
@@ -90,6 +92,8 @@ class Runtime:
         self._planner = planner
         self._policies = policies
         self._trials = trials
+        self._values = values
+        self._valuing = Valuing(values)
         self.acting = Acting(policies)
         self._recorder = recorder
         self._spool = spool
@@ -296,7 +300,7 @@ class Runtime:
             self._driver.reset(plan.task, seed=plan.seed, held_out=plan.purpose == "eval")
         self.gate.rest()
         self.acting.begin(evaluation=plan.purpose == "eval")
-        active = self.acting.active
+        active, value = self.acting.active, self._valuing.begin()
         self._running = Running(
             uid,
             plan,
@@ -316,13 +320,15 @@ class Runtime:
                 policy_number=active.ref.number if active else None,
                 policy_sha256=active.ref.sha256 if active else "",
                 trial=plan.trial,
+                value_number=value.ref.number if value else None,
+                value_sha256=value.ref.sha256 if value else "",
                 agent_version=AGENT_VERSION,
             )
         )
         if not self._has_scene:
             self._has_scene = True
             self._scene_ready()
-        self.situation = self._running.situation()
+        self.situation = self._running.situation(self._driver.spec.control_hz)
         return True
 
     def _idle_tick(self) -> None:
@@ -335,7 +341,7 @@ class Runtime:
         self._glimpse(reading, t_mono_ns, t_wall_ns)
         decision = self._arbiter.decide(view, None)
         applied = self._apply(decision)
-        self._telemetry(view, reading, applied, None, float("nan"))
+        self._telemetry(view, reading, applied, None, NONE, NONE)
 
     # ---- one step of an episode --------------------------------------------------------------
 
@@ -357,6 +363,8 @@ class Runtime:
             proposal, doubt, chunk_index = controller.propose(reading, plan.instruction)
         decision = self._arbiter.decide(view, proposal)
         applied = self._apply(decision)
+        # Only now: what nothing acts on may delay no action.
+        value = self._valuing.after(reading, plan.instruction, chunk_index)
         running.count(decision)
         if running.held_ticks <= MAX_HOLD_RECORDED_S * spec.control_hz:
             self._recorder.add(
@@ -377,6 +385,7 @@ class Runtime:
                         reward=reading.reward,
                         command_age_ms=decision.command_age_ms,
                         chunk_index=chunk_index,
+                        value=value,
                     ),
                     images=reading.images,
                     mode=decision.mode,
@@ -386,9 +395,9 @@ class Runtime:
                 )
             )
         running.ticks += 1
-        self.situation = running.situation()
+        self.situation = running.situation(spec.control_hz)
         pending = None if controller is None else controller.pending
-        self._telemetry(view, reading, applied, proposal, doubt, pending)
+        self._telemetry(view, reading, applied, proposal, doubt, value, pending)
         if decision.fault:
             self._end("abort", "robot")
             self.acting.roll_back(self._arbiter.reason)
@@ -397,6 +406,8 @@ class Runtime:
         self._policies.last_seen = (reading, instruction)
         if self._trials is not None:
             self._trials.keeper.last_seen = (reading, instruction)
+        if self._values is not None:
+            self._values.last_seen = (reading, instruction)
 
     def _glimpse(self, reading: Reading, t_mono_ns: int, t_wall_ns: int) -> None:
         if reading.images:
@@ -411,12 +422,7 @@ class Runtime:
             self._end("abort", "robot")
         elif reading.success:
             self._end("success", "robot")
-        elif (
-            # An operator may use as long again as the policy had.
-            running.policy_ticks >= running.plan.task.timeout_ticks
-            or running.active_ticks >= 2 * running.plan.task.timeout_ticks
-            or running.active_ticks >= MAX_EPISODE_TICKS
-        ):
+        elif running.left_ticks(self._driver.spec.control_hz) == 0:
             self._end("timeout", "robot")
         else:
             return False
@@ -461,6 +467,7 @@ class Runtime:
         applied: np.ndarray,
         proposal: np.ndarray | None,
         doubt: float,
+        value: float,
         plan: np.ndarray | None = None,
     ) -> None:
         moment = Moment(
@@ -473,6 +480,7 @@ class Runtime:
             proposal,
             doubt,
             plan,
+            value,
         )
         self._telemetry_seq += 1
         self._tell(moment)

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 
 from fleet.agent.drivers.base import Reading
-from fleet.protocol.spec import PolicyRef, RobotSpec
+from fleet.protocol.spec import PolicyRef, RobotSpec, ValueRef
 from learning.core.policies.base import MAX_ARTIFACT_BYTES, Policy
 from learning.core.types import Observation
 
@@ -76,8 +76,8 @@ class Weights:
         """Close the connection."""
         self._client.close()
 
-    def fetch(self, ref: PolicyRef, *, check: Callable[[], None]) -> bytes:
-        """Return the bytes of a version, going on where an earlier attempt was cut.
+    def fetch(self, ref: PolicyRef | ValueRef, *, check: Callable[[], None]) -> bytes:
+        """Return the bytes of what was announced, going on where an earlier attempt was cut.
 
         Args:
             ref: What was announced.
@@ -99,7 +99,9 @@ class Weights:
         partial.unlink()
         return data
 
-    def _download(self, ref: PolicyRef, partial: Path, check: Callable[[], None]) -> None:
+    def _download(
+        self, ref: PolicyRef | ValueRef, partial: Path, check: Callable[[], None]
+    ) -> None:
         url = urljoin(self._server + "/", ref.url)
         headers = {"Authorization": f"Bearer {self._token}"} if self._is_ours(url) else {}
         have = partial.stat().st_size if partial.exists() else 0

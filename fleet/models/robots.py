@@ -47,6 +47,26 @@ class FleetSettings(models.Model):
         validators=[MaxValueValidator(1000)],
         help_text=_("A robot that failed at a task this often in a row asks for help; 0: never."),
     )
+    help_value_drop = models.FloatField(
+        null=True,
+        blank=True,
+        default=0.2,
+        validators=[MinValueValidator(0.01), MaxValueValidator(1)],
+        help_text="A robot whose value fell by this much within 50 steps asks for help; a certain "
+        "success and a certain failure lie 0.5 apart. Empty: the value never asks.",
+    )
+    help_value_correlation = models.FloatField(
+        default=0.6,
+        validators=[MinValueValidator(-1), MaxValueValidator(1)],
+        help_text="A value function whose held-out rank correlation is below this never asks.",
+    )
+    # The ValueRef of the value function that robots compute; null before there is one.
+    value = models.JSONField(null=True, blank=True, editable=False)
+    values_on_robots = models.BooleanField(
+        default=True,
+        help_text="Robots compute the value of what they see at every inference; it costs them "
+        "about as much again.",
+    )
 
     class Meta:
         verbose_name_plural = _("fleet settings")
@@ -66,6 +86,14 @@ class FleetSettings(models.Model):
                     help_failures__lte=1000,
                 )
                 & (Q(help_doubt__isnull=True) | Q(help_doubt__gt=0, help_doubt__lte=1e6)),
+            ),
+            models.CheckConstraint(
+                name="fleet_value_settings_in_range",
+                condition=Q(help_value_correlation__gte=-1, help_value_correlation__lte=1)
+                & (
+                    Q(help_value_drop__isnull=True)
+                    | Q(help_value_drop__gt=0, help_value_drop__lte=1)
+                ),
             ),
         ]
 

@@ -32,6 +32,8 @@ FRAME_CREDIT = 2
 MAX_ASKING = 16
 # Why a request for help is skipped: a person wrote it, and others read it at a glance.
 SkipReason = Annotated[str, Meta(min_length=1, max_length=200)]
+# A recovery brings a robot back to where its policy can go on, a correction shows what to do.
+CorrectionMark = Literal["correction", "recovery"]
 HelpStatus = Literal["open", "claimed", "escalated", "resolved", "skipped", "expired"]
 
 # ---- browser → server -------------------------------------------------------------------------
@@ -287,6 +289,23 @@ class ControlAsked(Message, frozen=True, kw_only=True):
     operators: Annotated[tuple[Text, ...], Meta(max_length=MAX_ASKING)] = ()
 
 
+class CorrectionState(Message, frozen=True, kw_only=True):
+    """What people say now of what one lease did in one episode. State; `revision` grows."""
+
+    robot: Name
+    episode: Text
+    epoch: Epoch
+    revision: Count
+    mark: CorrectionMark
+    # Never imitated while set.
+    discarded: bool = False
+    # Steps cut off its beginning and its end.
+    trim_start: Count = 0
+    trim_end: Count = 0
+    # Who said so last.
+    by: Text = ""
+
+
 class CommandAnswer(Message, frozen=True, kw_only=True):
     """The robot's `Acknowledged`, relayed to whoever sent the command; or the server's refusal."""
 
@@ -302,6 +321,7 @@ ToBrowser = (
     | RobotTelemetry
     | TakeoverAnswer
     | ControlAsked
+    | CorrectionState
     | CommandAnswer
     | Refused
     | Ping

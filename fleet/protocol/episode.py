@@ -23,6 +23,7 @@ Columns of a part, one row a step:
     before_takeover bool     within the last steps before a takeover: the policy's mistake
     command_age_ms  float32  age of the operator's command when applied; NaN when none
     chunk_index     int16    position of policy_action in its action chunk; -1 when none
+    value           float32  V(o) by the robot, NaN when none; only where the header names how
 """
 
 import hashlib
@@ -36,7 +37,7 @@ import pyarrow as pa
 from msgspec import Meta
 
 from fleet.protocol.control import Controller
-from fleet.protocol.messages import Outcome, Purpose
+from fleet.protocol.messages import Outcome, Purpose, Value
 from fleet.protocol.spec import Count, Epoch, Name, RobotSpec, Sha256, TaskSpec, Text
 
 FORMAT_VERSION = 1
@@ -76,6 +77,9 @@ class EpisodeHeader(msgspec.Struct, frozen=True, kw_only=True):
     policy_sha256: Text = ""
     # The trial of an evaluation this is, by the attempt's name; empty for every other episode.
     trial: Text = ""
+    # The value function the robot computed; None and empty: none, and no column `value`.
+    value_number: Count | None = None
+    value_sha256: Text = ""
     agent_version: Text = ""
     format_version: int = FORMAT_VERSION
 
@@ -90,6 +94,8 @@ class InterventionSpan(msgspec.Struct, frozen=True, kw_only=True):
     operator_kind: Text = "human"
     # Doubt at the step of the takeover; None when not computed.
     doubt: float | None = None
+    # Value at the step of the takeover, likewise.
+    value: Value | None = None
 
 
 class LinkQuality(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +164,7 @@ class Step:
     before_takeover: bool = False
     command_age_ms: float = float("nan")
     chunk_index: int = -1
+    value: float = float("nan")
     images: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -184,6 +191,9 @@ def part_schema(header: EpisodeHeader, *, index: int = 0) -> pa.Schema:
         pa.field("command_age_ms", f32, nullable=False),
         pa.field("chunk_index", pa.int16(), nullable=False),
     ]
+    if header.value_sha256:
+        # Added later: an episode without a value function is what it always was.
+        fields.append(pa.field("value", f32, nullable=False))
     metadata = {_METADATA_KEY: msgspec.json.encode({"header": header, "index": index})}
     return pa.schema(fields, metadata=metadata)
 

@@ -6,9 +6,9 @@ Source:
     a person stays at least 5 steps and is released when no robot needs one.
     LazyDAgger (Hoque et al. 2021, arXiv:2104.00053): one threshold to ask, a lower one to let go.
     Departures: uncertainty is the policy's doubt put on [0, 1) so that tau is 0.2, because doubt is
-    in the action's unit squared. Risk has no learned value function behind it: it is how far a
-    robot is on its way to being stuck or to failing once too often, and 0.5 where it asks. What is
-    equal goes by waiting time.
+    in the action's unit squared. Risk is how far a robot is on its way to being stuck, to failing
+    once too often, or to a fall of the learned value that asks, and 0.5 where it asks: a robot
+    without a value function has the first two. What is equal goes by waiting time.
 """
 
 from enum import StrEnum
@@ -31,7 +31,7 @@ class HelpReason(StrEnum):
     LIMIT = "limit"
     # The policy's doubt stayed above tau.
     DOUBT = "doubt"
-    # The value of the state fell: for robots or services that have a value function.
+    # The value of the state fell: on robots that have a value function which ranks well enough.
     VALUE_DROP = "value_drop"
     NO_PROGRESS = "no_progress"
     REPEATED_FAILURE = "repeated_failure"
@@ -52,6 +52,11 @@ class HelpLimits(msgspec.Struct, frozen=True, kw_only=True):
     still_range: Annotated[float, Meta(gt=0, le=1e6)] = 0.01
     # Failures of one task in a row; 0: never asks.
     failures: Annotated[int, Meta(ge=0, le=1000)] = 3
+    # A fall of the value by this much within RECAP's horizon, in units of returns: a certain
+    # success and a certain failure lie 0.5 apart. None: the value never asks.
+    value_drop: Annotated[float, Meta(gt=0, le=1)] | None = None
+    # Nor does a value function whose held-out correlation is below this, or unknown.
+    value_correlation: Annotated[float, Meta(ge=-1, le=1)] = 0.6
 
 
 def uncertainty_of(doubt: float, tau: float) -> float:

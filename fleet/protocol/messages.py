@@ -25,6 +25,7 @@ from fleet.protocol.spec import (
     TaskSpec,
     Text,
     TrialOrder,
+    ValueRef,
 )
 
 PROTOCOL_VERSION = 1
@@ -51,6 +52,8 @@ PolicyStatus = Literal["verified", "applied", "rejected", "rolled_back"]
 # it was about is over (the episode ended, the robot was stopped).
 HelpEnd = Literal["", "helped", "recovered", "over"]
 Share = Annotated[float, Meta(ge=0, le=1)]
+# Expected return: -1 is the longest failure, 0 is done (RECAP, arXiv:2511.14759).
+Value = Annotated[float, Meta(ge=-1, le=0)]
 
 
 class CloseCode(IntEnum):
@@ -118,6 +121,20 @@ class HelpNeed(Message, frozen=True, kw_only=True):
     ended: HelpEnd = ""
 
 
+class ValueStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The value function of a robot: which one it computes, or why none. Part of `Heartbeat`."""
+
+    # sha256 of the one it was told to compute, so that the server can repeat what got lost.
+    told: Annotated[str, Meta(max_length=64)] = ""
+    # The one it computes, with its held-out correlation; None: none.
+    number: Count | None = None
+    correlation: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    # Why it is none, or not the one it was told, in words.
+    reason: Text = ""
+    # What one value costs, the mean of the last ones; milliseconds.
+    took_ms: float = 0.0
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """What a robot is, once a second. State; the server reconciles *assigned* against `policy`."""
 
@@ -136,6 +153,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     evaluation: Text = ""
     episode: str = ""
     tick: Count = 0
+    # Until the episode times out if whoever drives now goes on; None without one.
+    left_s: Annotated[float, Meta(ge=0.0)] | None = None
     # Why the robot holds or is stopped, in words; empty otherwise.
     reason: Text = ""
     # Outcomes of the last episodes, oldest first: s success, f failure, t timeout, a abort.
@@ -149,6 +168,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     upload_error: Text = ""
     # None from agents that do not know of help.
     help: HelpNeed | None = None
+    # None from agents that do not know of value functions.
+    value: ValueStatus | None = None
 
 
 class Telemetry(Message, frozen=True, kw_only=True):
@@ -176,6 +197,8 @@ class Telemetry(Message, frozen=True, kw_only=True):
     # What the policy would do next, an action a tick, also while a person drives; on every second
     # tick and where it has a chunk, else empty.
     plan: Annotated[tuple[tuple[float, ...], ...], Meta(max_length=MAX_PLAN_TICKS)] = ()
+    # What the value function says of what the last inference saw; None where there is none.
+    value: Value | None = None
 
 
 class Frame(Message, frozen=True, kw_only=True):
@@ -255,6 +278,8 @@ class Assignment(Message, frozen=True, kw_only=True):
     order: TrialOrder | None = None
     # From where on the robot asks for help.
     help: HelpLimits = HelpLimits()
+    # The value function to compute from the next episode on; None: none.
+    value: ValueRef | None = None
 
 
 class PolicyAnnouncement(Message, frozen=True, kw_only=True):

@@ -122,6 +122,17 @@ class PolicyRef(msgspec.Struct, frozen=True, kw_only=True):
     parent: int | None = None
 
 
+class ValueRef(msgspec.Struct, frozen=True, kw_only=True):
+    """RECAP's value function that robots are to compute, as a value; it comes beside the policy."""
+
+    number: Count
+    sha256: Sha256
+    url: Text
+    size_bytes: Count
+    # Spearman's correlation of value and return on held-out episodes; None: nobody could say.
+    correlation: Annotated[float, Meta(ge=-1, le=1)] | None = None
+
+
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One trial of an evaluation: a held-out layout of a task, with the time it may take."""
 

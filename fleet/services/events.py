@@ -31,6 +31,7 @@ ASKS = "sop:asks"
 PASSES = "sop:passes"
 FLEET = "sop:fleet"
 HELP = "sop:help"
+CORRECTIONS = "sop:corrections"
 
 
 class PolicyForRobots(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from fleet.protocol import messages as m
 from fleet.protocol.control import Lease
 from fleet.protocol.help import HelpLimits
 from fleet.protocol.simulation import EVAL_SEEDS
-from fleet.protocol.spec import PolicyRef, TrialOrder
+from fleet.protocol.spec import PolicyRef, TrialOrder, ValueRef
 from fleet.services import events, takeover
 from fleet.services.policies import policy_announcement_for
 
@@ -84,9 +84,38 @@ def assignment_of(robot: Robot) -> m.Assignment:
         paused=fleet.paused or robot.paused,
         order=None if robot.order is None else msgspec.convert(robot.order, TrialOrder),
         help=HelpLimits(
-            doubt=fleet.help_doubt, still_s=fleet.help_still_s, failures=fleet.help_failures
+            doubt=fleet.help_doubt,
+            still_s=fleet.help_still_s,
+            failures=fleet.help_failures,
+            value_drop=fleet.help_value_drop,
+            value_correlation=fleet.help_value_correlation,
         ),
+        value=value_of(fleet),
     )
+
+
+def value_of(fleet: FleetSettings) -> ValueRef | None:
+    """Return the value function that robots are to compute; None is none."""
+    if fleet.value is None or not fleet.values_on_robots:
+        return None
+    return msgspec.convert(fleet.value, ValueRef)
+
+
+def assign_value(ref: ValueRef) -> bool:
+    """Make `ref` the value function of every robot, and tell them; say whether it was another.
+
+    Called twice, the second call changes and publishes nothing. Locks the settings' row. What gets
+    lost on the way is repeated on a heartbeat.
+    """
+    with transaction.atomic():
+        fleet, _ = FleetSettings.objects.select_for_update().get_or_create(pk=1)
+        value = msgspec.to_builtins(ref)
+        if fleet.value == value:
+            return False
+        fleet.value = value
+        fleet.save(update_fields=["value"])
+        announce_assignments()
+    return True
 
 
 def announce_assignments(robots: Iterable[Robot] | None = None) -> None:
@@ -191,6 +220,7 @@ def store_heartbeats(heard: dict[str, Heard]) -> dict[str, PolicyRef | None]:
             newest = max(heard[name].at for name in rows)
             pks = [row.pk for row in rows.values()]
             Robot.objects.filter(pk__in=pks).update(last_heartbeat_at=newest)
+            _repeat_values([(row, heard[name].heartbeat.value) for name, row in rows.items()])
     return {name: row.assigned for name, row in rows.items()}
 
 
@@ -211,6 +241,15 @@ def store_policy_report(*, robot: str, report: m.PolicyReport, offset_ns: int) -
         },
     )
     return created
+
+
+def _repeat_values(said: list[tuple[Robot, m.ValueStatus | None]]) -> None:
+    """Send the assignment again to robots that were told of another value function, or of none."""
+    ref = value_of(FleetSettings.objects.filter(pk=1).first() or FleetSettings())
+    wanted = ref.sha256 if ref else ""
+    announce_assignments(
+        [row for row, status in said if status is not None and status.told != wanted]
+    )
 
 
 def _report(row: Robot, policy: PolicyRef | None, since_ns: int | None) -> None:

@@ -28,6 +28,7 @@ api.add_router("/episodes", episodes.router)
 api.add_router("/policies", policies.router)
 api.add_router("/learners", learners.router)
 api.add_router("/learners", values.router)
+api.add_router("/values", values.weights_router)
 api.add_router("/evaluations", evaluations.router)
 
 

@@ -3,19 +3,22 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 from ninja import Router, Schema
 from pydantic import Field
 
 from fleet.models import Role
 from learning import tasks
+from learning.api.artifacts import serve_weights
 from learning.api.auth import ANYONE, operator_of
 from learning.models import ThresholdVersion, ValueVersion
 from learning.selectors.learners import learner_named
-from learning.selectors.values import value_numbered, value_versions
+from learning.selectors.values import value_numbered, value_versions, value_with_weights
 from learning.services.values import cancel_value, move_threshold, request_value
 
 router = Router(tags=["values"], auth=ANYONE)
+# Mounted at /values/: what robots fetch names no learner.
+weights_router = Router(tags=["values"], auth=ANYONE)
 
 
 class ThresholdOut(Schema):
@@ -81,6 +84,13 @@ def cancel(request: HttpRequest, name: str, number: int) -> dict[str, Any]:
     """Stop a job within about a second; needs the role lead."""
     operator_of(request, Role.LEAD)
     return _value_out(cancel_value(value_numbered(learner_named(name), number)))
+
+
+@weights_router.api_operation(["GET", "HEAD"], "/{sha256}/weights", include_in_schema=True)
+def weights(request: HttpRequest, sha256: str) -> HttpResponseBase:
+    """Return the weights of a finished value function, as those of a policy are returned."""
+    value = value_with_weights(sha256)
+    return serve_weights(request, sha256, f"value function {value.number}")
 
 
 @router.post("/{slug:name}/thresholds", response=ThresholdOut)

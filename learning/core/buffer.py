@@ -1,11 +1,13 @@
 """The replay buffer: an index of frames in memory, their payload read when a frame is sampled.
 
-The index is numpy columns of 3 bytes a step, 4 more for a step that is a sample, and some 300
+The index is numpy columns of 4 bytes a step, 4 more for a step that is a sample, and some 300
 bytes an episode: far below 1 % of the payload (SOP, arXiv 2601.03044: frame metadata in memory,
 payload read lazily). Which steps are samples and which actions are targets is the learner's
-decision (`StepRules`), taken once when an episode is added. A quantity derived from an episode
-(RECAP's indicator) is one more column, and may be replaced. Episodes are added in the order of
-their `closed_seq`: the same episodes in the same order give the same draws. Not thread-safe.
+decision (`StepRules`), taken when an episode is added, and again when people discard, trim or mark
+what an operator did in it; what they left out is neither, whatever the learner says. A quantity
+derived from an episode (RECAP's indicator) is one more column, and may be replaced. Episodes are
+added in the order of their `closed_seq`: the same episodes in the same order give the same draws.
+Not thread-safe.
 """
 
 import logging
@@ -49,6 +51,13 @@ class _Column:
         self._data[self._size : size] = values
         self._size = size
 
+    def replace(self, start: int, stop: int, values: np.ndarray) -> None:
+        """Put `values`, of any number, where entries `start` to `stop` were."""
+        after = self._data[stop : self._size].copy()
+        self._size = start
+        self.extend(values)
+        self.extend(after)
+
     @property
     def values(self) -> np.ndarray:
         return self._data[: self._size]
@@ -62,6 +71,10 @@ def _indicator_of(record: EpisodeRecord) -> np.ndarray:
     if record.indicator is None:
         return np.full(len(record), Indicator.NONE, np.int8)
     return record.indicator
+
+
+def _mark_of(record: EpisodeRecord) -> np.ndarray:
+    return np.zeros(len(record), np.uint8) if record.mark is None else record.mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +133,7 @@ class ReplayBuffer:
         self._target = _Column("bool")
         self._indicator = _Column("int8")
         self._label = _Column("uint8")
+        self._mark = _Column("uint8")
         # Rows at which samples start, by task and then by online.
         self._strata: list[tuple[_Column, _Column]] = []
         # One entry an episode; its rows are consecutive, and so are its parts.
@@ -153,15 +167,13 @@ class ReplayBuffer:
                 f"episode {record.uid}: {record.purpose}, complete={record.complete}"
             )
         steps, first, episode = len(record), len(self._target), len(self._uid)
-        targets = self._rules.targets(record)
-        starts = self._rules.samples(record) & targets
-        if self._config.cameras:
-            starts = starts & record.has_image
+        targets, starts = self._chosen(record)
         task = self._task_index(record.task)
         wording = self._wording_index(record.instructions)
         self._target.extend(targets)
         self._indicator.extend(_indicator_of(record))
         self._label.extend(record.control_mode)
+        self._mark.extend(_mark_of(record))
         self._strata[task][record.online].extend(first + np.flatnonzero(starts))
         self._first_row.extend(np.array([first]))
         self._end_row.extend(np.array([first + steps]))
@@ -176,6 +188,39 @@ class ReplayBuffer:
         self._payload_bytes += record.payload_bytes
         self.cursor = max(self.cursor, record.closed_seq)
         return True
+
+    def _chosen(self, record: EpisodeRecord) -> tuple[np.ndarray, np.ndarray]:
+        """Return which steps are targets, and at which a sample starts."""
+        targets = self._rules.targets(record)
+        if record.left_out is not None:
+            targets = targets & ~record.left_out
+        starts = self._rules.samples(record) & targets
+        if self._config.cameras:
+            starts = starts & record.has_image
+        return targets, starts
+
+    def revise(self, record: EpisodeRecord) -> None:
+        """Choose the steps of an episode that is here anew, after people reviewed its spans.
+
+        Afterwards the buffer holds what it would had the episode been added like this; no other
+        episode changes. O(samples of its task).
+
+        Raises:
+            KeyError: The episode is not here.
+            ValueError: It has another number of steps.
+        """
+        episode = self._episode_of[record.uid]
+        first, end = int(self._first_row.values[episode]), int(self._end_row.values[episode])
+        if len(record) != end - first:
+            raise ValueError(f"{len(record)} steps of {record.uid}, which has {end - first}")
+        targets, starts = self._chosen(record)
+        self._target.values[first:end] = targets
+        self._indicator.values[first:end] = _indicator_of(record)
+        self._mark.values[first:end] = _mark_of(record)
+        samples = self._strata[self._task.values[episode]][bool(self._online.values[episode])]
+        # Rows only grow, and so do the samples in a stratum.
+        start, stop = np.searchsorted(samples.values, [first, end])
+        samples.replace(int(start), int(stop), first + np.flatnonzero(starts))
 
     def relabel(self, uid: str, indicator: np.ndarray) -> None:
         """Replace the indicator of every step of an episode, int8 (t,).
@@ -292,6 +337,7 @@ class ReplayBuffer:
             row=torch.from_numpy(rows.astype(np.int64)),
             indicator=torch.from_numpy(self._indicator.values[rows].astype(np.int64)),
             label=torch.from_numpy(self._label.values[rows].astype(np.int64)),
+            mark=torch.from_numpy(self._mark.values[rows].astype(np.int64)),
         )
 
     def _entries(self, rows: np.ndarray, episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What the index needs to know of a closed episode, and what a learner may say about it."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,6 +18,32 @@ class Indicator(IntEnum):
     NONE = 0
     NEGATIVE = 1
     POSITIVE = 2
+
+
+class SpanMark(IntEnum):
+    """What an operator did at a step, as people marked it afterwards.
+
+    Source:
+        RaC (arXiv 2509.07953): a recovery brings the robot back to where the policy can go on, a
+        correction shows the right action. Both are imitated.
+    """
+
+    # Nobody held the robot.
+    NONE = 0
+    CORRECTION = 1
+    RECOVERY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedSpan:
+    """One span of operators' control, as people left it: start <= step < end, in steps."""
+
+    start: int
+    end: int
+    # What is left of it after discarding or trimming; nothing where both are the same.
+    kept_start: int
+    kept_end: int
+    mark: SpanMark = SpanMark.CORRECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +85,25 @@ class EpisodeRecord:
     timeout_ticks: int = 200
     # int8 (t,), `Indicator`; None where no sidecar gave one.
     indicator: np.ndarray | None = None
+    # uint8 (t,), `SpanMark`; None where no span is known.
+    mark: np.ndarray | None = None
+    # bool (t,): steps of a correction that was discarded, or trimmed off. No learner is given them
+    # as targets or samples; who had control there is in `control_mode` as before.
+    left_out: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.control_mode)
+
+
+def with_spans(record: EpisodeRecord, spans: Sequence[ReviewedSpan]) -> EpisodeRecord:
+    """Return the record with its marks, and with what people left out of its spans."""
+    mark = np.full(len(record), SpanMark.NONE, np.uint8)
+    left_out = np.zeros(len(record), bool)
+    for span in spans:
+        mark[span.start : span.end] = span.mark
+        left_out[span.start : span.end] = True
+        left_out[span.kept_start : span.kept_end] = False
+    return dataclasses.replace(record, mark=mark, left_out=left_out)
 
 
 def record_from(

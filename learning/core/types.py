@@ -48,6 +48,8 @@ class Batch:
     indicator: Int[Tensor, " b"] | None = None
     # Who acted at the sample's first step (`ControlLabel`); None where nobody recorded it.
     label: Int[Tensor, " b"] | None = None
+    # What people marked it as (`SpanMark`); None where nobody recorded it.
+    mark: Int[Tensor, " b"] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields that are there, by name."""

@@ -20,13 +20,18 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional
 
+from learning.core.decode import stack_images
 from learning.core.normalize import Normalizer
-from learning.core.policies.base import PolicyConfig
+from learning.core.policies.base import PolicyConfig, in_order
 from learning.core.policies.encoders import TEXT_DIM, ImageEncoder, TextEncoder, random_shift
-from learning.core.types import Batch, typechecked
+from learning.core.text import tokenize
+from learning.core.types import Batch, Observation, typechecked
 
 BINS = 201
 SHIFT_PX = 4
+# Of the artifact: another number means that values are read in another way. Absent is 1.
+FORMAT = "1"
+MAX_VALUE_BYTES = 256 * 1024**2
 
 
 class BadValueFunction(ValueError):
@@ -127,6 +132,23 @@ class ValueFunction(nn.Module):
         logits = self(batch.images, batch.state, batch.tokens)
         return torch.as_tensor(logits.softmax(dim=1) @ self.centres)
 
+    @torch.inference_mode()
+    def value_at(self, observation: Observation) -> float:
+        """Return V(o) of one observation, in [-1, 0]; NaN from broken weights.
+
+        Raises:
+            BadImage: A camera of the configuration is missing, or its image is too small.
+        """
+        config = self.config
+        images = stack_images(observation.images, config.cameras, config.image_px)  # (k, c, ih, iw)
+        tokens = tokenize(observation.instruction, buckets=config.text_buckets)
+        logits = self(
+            torch.from_numpy(images)[None],
+            torch.from_numpy(observation.state)[None],
+            torch.tensor(tokens)[None],
+        )
+        return float((logits.softmax(dim=1) @ self.centres).clamp(-1.0, 0.0)[0])
+
     def loss(self, batch: Batch, target: Tensor) -> Tensor:
         """Return the cross-entropy of each sample [b] against returns [b]."""
         logits = self(batch.images, batch.state, batch.tokens)
@@ -136,7 +158,8 @@ class ValueFunction(nn.Module):
 def save_value(value: ValueFunction) -> bytes:
     """Return a value function as safetensors, with its configuration in the metadata."""
     tensors = {k: v.detach().contiguous().cpu() for k, v in value.state_dict().items()}
-    return bytes(save_tensors(tensors, {"value": msgspec.json.encode(value.config).decode()}))
+    metadata = {"value": msgspec.json.encode(value.config).decode(), "format": FORMAT}
+    return in_order(save_tensors(tensors, metadata))
 
 
 def load_value(data: bytes) -> ValueFunction:
@@ -144,15 +167,20 @@ def load_value(data: bytes) -> ValueFunction:
 
     Raises:
         BadValueFunction: Not safetensors, no or wrong configuration, tensors that do not fit it,
-            or values that are not finite.
+            values that are not finite, or a format of another version of this code.
     """
     try:
         size = int.from_bytes(data[:8], "little")
         header = msgspec.json.decode(data[8 : 8 + size], type=dict)
-        config = msgspec.json.decode(header["__metadata__"]["value"], type=ValueConfig)
+        metadata = header["__metadata__"]
+        if (found := metadata.get("format", FORMAT)) != FORMAT:
+            raise BadValueFunction(f"its format is {found}, this code reads {FORMAT}")
+        config = msgspec.json.decode(metadata["value"], type=ValueConfig)
         value = ValueFunction(config)
         tensors = load_tensors(data)
         value.load_state_dict(tensors)
+    except BadValueFunction:
+        raise
     except Exception as error:  # safetensors, msgspec and torch each raise their own kinds
         raise BadValueFunction(f"not a value function: {error}") from None
     for name, tensor in tensors.items():

@@ -4,6 +4,8 @@ from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
+from learning.models.corrections import Mark
+
 
 class Outcome(models.TextChoices):
     """How an episode ended; the values of `fleet.protocol.messages.Outcome`."""
@@ -196,7 +198,11 @@ class EpisodePart(models.Model):
 
 
 class Intervention(models.Model):
-    """A maximal span of steps with an operator in control: start <= step < end."""
+    """A maximal span of steps with an operator in control: start <= step < end.
+
+    What was recorded never changes; the mark and what is kept of it are what people say of it now
+    (`SpanReview`), and services.corrections keeps them.
+    """
 
     episode = models.ForeignKey(Episode, on_delete=models.CASCADE, related_name="interventions")
     start = models.PositiveIntegerField()
@@ -207,14 +213,29 @@ class Intervention(models.Model):
     operator_kind = models.CharField(max_length=500, default="human")
     # Doubt at the step of the takeover; null when not computed.
     doubt = models.FloatField(null=True, blank=True)
+    mark = models.CharField(max_length=16, choices=Mark.choices, default=Mark.CORRECTION)
+    # Never imitated while set.
+    discarded = models.BooleanField(default=False)
+    # Steps at its beginning and its end that are not imitated either.
+    trim_start = models.PositiveIntegerField(default=0)
+    trim_end = models.PositiveIntegerField(default=0)
+    # What the robot's value function said there, likewise.
+    value = models.FloatField(null=True, blank=True)
 
     class Meta:
         ordering = ["episode_id", "start"]
-        indexes = [models.Index(fields=["operator", "episode"])]
+        indexes = [
+            models.Index(fields=["operator", "episode"]),
+            models.Index(fields=["mark", "episode"]),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["episode", "start"], name="intervention_once"),
             models.CheckConstraint(
                 name="intervention_is_not_empty", condition=Q(end__gt=F("start"))
+            ),
+            models.CheckConstraint(
+                name="intervention_trims_fit_into_it",
+                condition=Q(end__gte=F("start") + F("trim_start") + F("trim_end")),
             ),
         ]
 
@@ -225,6 +246,21 @@ class Intervention(models.Model):
     def length(self) -> int:
         """Steps in it."""
         return self.end - self.start
+
+    @property
+    def kept_start(self) -> int:
+        """First step of it that may be imitated."""
+        return self.end if self.discarded else self.start + self.trim_start
+
+    @property
+    def kept_end(self) -> int:
+        """The step before which what may be imitated ends."""
+        return self.end - self.trim_end * (not self.discarded)
+
+    @property
+    def kept(self) -> int:
+        """Steps of it that may be imitated, handovers included."""
+        return self.kept_end - self.kept_start
 
 
 class ClosedCursor(models.Model):

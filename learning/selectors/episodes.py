@@ -55,7 +55,7 @@ def trainable_after(seq: int) -> QuerySet[Episode]:
         closed_after(seq)
         .filter(complete=True, steps__gt=0)
         .exclude(purpose=Purpose.EVAL)
-        .prefetch_related("parts")
+        .prefetch_related("parts", "interventions")
     )
 
 

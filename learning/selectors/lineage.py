@@ -7,7 +7,8 @@ from uuid import UUID
 from django.db.models import Count, Max, Min, Prefetch, Q, QuerySet
 
 from learning.exceptions import NotFound
-from learning.models import Episode, EpisodeUse, Label, Learner, PolicyVersion
+from learning.models import Episode, EpisodeUse, Intervention, Label, Learner, PolicyVersion
+from learning.models.corrections import Mark
 from learning.models.episodes import Outcome
 from learning.selectors.metrics import Rate, wilson
 from learning.selectors.search import made_by, used_by
@@ -46,6 +47,10 @@ class Deeds:
     # Episodes it learned from, and those among them that its parent did not know.
     learned_from: int
     new_to_it: int
+    # Corrections in them as people mark them now: those that count by their mark, and the others.
+    corrections: int
+    recoveries: int
+    discarded: int
 
 
 def episode_of(uid: UUID) -> Episode:
@@ -75,13 +80,20 @@ def makers(episode: Episode) -> list[Maker]:
     return [Maker(number, rows.get(number)) for number in ordered]
 
 
-def taught(episode: Episode) -> list[Taught]:
-    """Return, for each learner that trained on an episode, the versions it published since."""
+def taught(episode: Episode, *, until: datetime | None = None) -> list[Taught]:
+    """Return, for each learner that trained on an episode, the versions it published since.
+
+    With `until`, only who had used it by then, and the versions published by then.
+    """
     lines = []
-    for use in EpisodeUse.objects.filter(episode=episode).select_related("learner"):
-        since = PolicyVersion.objects.filter(
-            learner_id=use.learner_id, step__gte=use.step, state=PolicyVersion.State.PUBLISHED
-        ).aggregate(versions=Count("pk"), first=Min("number"), newest=Max("number"))
+    uses = EpisodeUse.objects.filter(episode=episode).select_related("learner")
+    versions = PolicyVersion.objects.filter(state=PolicyVersion.State.PUBLISHED)
+    if until is not None:
+        uses, versions = uses.filter(at__lte=until), versions.filter(created_at__lte=until)
+    for use in uses:
+        since = versions.filter(learner_id=use.learner_id, step__gte=use.step).aggregate(
+            versions=Count("pk"), first=Min("number"), newest=Max("number")
+        )
         lines.append(Taught(use.learner, use.step, use.at, **since))
     return lines
 
@@ -109,6 +121,12 @@ def deeds(version: PolicyVersion) -> Deeds:
         training_won=Count("pk", filter=won & ~held_out),
     )
     uses = used_by(version)
+    spans = Intervention.objects.filter(episode_id__in=uses.order_by().values("episode_id"))
+    marks = spans.aggregate(
+        corrections=Count("pk", filter=Q(mark=Mark.CORRECTION, discarded=False)),
+        recoveries=Count("pk", filter=Q(mark=Mark.RECOVERY, discarded=False)),
+        discarded=Count("pk", filter=Q(discarded=True)),
+    )
     known_before = version.parent.step if version.parent is not None else 0
     return Deeds(
         made=counts["made"],
@@ -116,4 +134,5 @@ def deeds(version: PolicyVersion) -> Deeds:
         training=wilson(counts["training_won"], counts["training"]),
         learned_from=uses.count(),
         new_to_it=uses.filter(step__gt=known_before).count(),
+        **marks,
     )

@@ -17,7 +17,7 @@ from fleet.protocol.control import ControlLabel
 from fleet.protocol.episode import BadEpisode, Part, open_part
 from learning import blobs
 from learning.exceptions import LearningError, NotFound, Unprocessable
-from learning.models import Episode, Sidecar
+from learning.models import Episode, Sidecar, ValueVersion
 
 # Steps of an episode that a replay shows; the rest is said to be cut off. 1000 s at 20 Hz.
 MAX_STEPS = 20_000
@@ -37,13 +37,18 @@ _CONTROL = {
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What a sidecar says; advantages and indicators only where they fit the outcome in force."""
+    """What a sidecar says; advantages and indicators only where they fit the outcome in force.
+
+    Or what the robot computed at the time: values alone, NaN where it had none.
+    """
 
     columns: dict[str, np.ndarray]
     value_number: int
     threshold_number: int | None
     epsilon: float | None
     correlation: float | None
+    # Whether the robot computed it at the time, and nobody since.
+    recorded: bool = False
 
 
 @lru_cache(maxsize=_OPEN_PARTS)
@@ -97,7 +102,7 @@ def replay_of(episode: Episode, *, blind: bool = False) -> dict[str, Any]:
         for camera in (header.spec.cameras if header else ())
         if any(part.table[f"image.{camera.name}"].null_count < len(part.table) for part in parts)
     ]
-    derived = _derived(episode, blind=blind)
+    derived = _derived(episode, blind=blind) or _recorded(parts, shown)
     value = derived.columns.get("value") if derived else None
     return {
         "uid": str(episode.uid),
@@ -120,6 +125,7 @@ def replay_of(episode: Episode, *, blind: bool = False) -> dict[str, Any]:
                 "operator": span.operator,
                 "operator_kind": span.operator_kind,
                 "doubt": span.doubt,
+                "value": span.value,
             }
             for span in episode.interventions.all()
         ],
@@ -129,7 +135,7 @@ def replay_of(episode: Episode, *, blind: bool = False) -> dict[str, Any]:
         "state": _numbers(_joined(parts, "state", shown)[:, :8]) if parts else [],
         "doubt": _series(_joined(parts, "doubt", shown)),
         **_derived_series(derived, shown),
-        "suggestion": largest_drop(value[:shown]) if value is not None else None,
+        "suggestion": largest_drop(_filled(value[:shown])) if value is not None else None,
         **({} if blind else _judgements(episode)),
         "blind": blind,
     }
@@ -224,6 +230,34 @@ def _derived(episode: Episode, *, blind: bool) -> Derived | None:
     )
 
 
+def _recorded(parts: Sequence[Part], steps: int) -> Derived | None:
+    header = parts[0].header if parts else None
+    if header is None or not header.value_sha256:
+        return None
+    values = _joined(parts, "value", steps)
+    if not np.isfinite(values).any():
+        return None
+    fitted = ValueVersion.objects.filter(sha256=header.value_sha256).first()
+    return Derived(
+        {"value": values},
+        value_number=header.value_number or 0,
+        threshold_number=None,
+        epsilon=None,
+        correlation=fitted.correlation if fitted else None,
+        recorded=True,
+    )
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Return values in which one that is missing is the one before it, or the first there is."""
+    known = np.isfinite(values)
+    if not known.any():
+        return values
+    latest = np.maximum.accumulate(np.where(known, np.arange(len(values)), 0))
+    filled: np.ndarray = values[np.maximum(latest, np.flatnonzero(known)[0])]
+    return filled
+
+
 def _derived_series(derived: Derived | None, steps: int) -> dict[str, Any]:
     names = ("value", "advantage", "indicator")
     if derived is None:
@@ -239,6 +273,7 @@ def _derived_series(derived: Derived | None, steps: int) -> dict[str, Any]:
             "threshold": derived.threshold_number,
             "epsilon": derived.epsilon,
             "correlation": derived.correlation,
+            "recorded": derived.recorded,
         },
     }
 

@@ -31,6 +31,8 @@ _NOT_SHOWN = ("link", "manifest_sha256", "trial", "seed")
 
 # Choices of the outcome filter beside the outcomes themselves.
 OPEN, CUT_SHORT = "open", "cut"
+# Choice of the filter for marks beside the marks themselves.
+DISCARDED = "discarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Search:
     # An Outcome in force, or OPEN or CUT_SHORT.
     outcome: str = ""
     corrected: bool | None = None
+    # What its corrections are marked as: a Mark that counts, or DISCARDED.
+    marked: str = ""
     labelled: bool | None = None
     # Name of somebody who corrected or labelled it.
     operator: str = ""
@@ -135,6 +139,14 @@ def matching(search: Search) -> QuerySet[Episode]:
         found = found.filter(outcome_in_force=search.outcome)
     if search.corrected is not None:
         found = found.filter(human_steps__gt=0) if search.corrected else found.filter(human_steps=0)
+    if search.marked:
+        spans = Intervention.objects.order_by()
+        spans = (
+            spans.filter(discarded=True)
+            if search.marked == DISCARDED
+            else spans.filter(mark=search.marked, discarded=False)
+        )
+        found = found.filter(_among(spans.values("episode_id")))
     if search.labelled is not None:
         found = (
             found.exclude(judged_outcome="") if search.labelled else found.filter(judged_outcome="")

@@ -33,8 +33,8 @@ def block(episode: Episode, first: int) -> dict[str, Any]:
 
     `steps` holds one object a step: `step`, `t_s` since the episode's first step, the vectors
     `state`, `action`, `policy_action` and `operator_action`, `controller`, `control`,
-    `policy_number`, `lease_epoch`, `chunk_index`, `doubt`, `reward`, `command_age_ms` and
-    `before_takeover`.
+    `policy_number`, `lease_epoch`, `chunk_index`, `doubt`, `reward`, `command_age_ms`,
+    `before_takeover` and, where the robot computed it, `value`.
 
     Raises:
         BlobMissing, StoreUnavailable, Unprocessable: As `part_of` raises them.
@@ -57,7 +57,7 @@ def block(episode: Episode, first: int) -> dict[str, Any]:
 
 
 def curves(episode: Episode) -> dict[str, Any]:
-    """Return doubt, reward, state and action over an episode, thinned to `POINTS`, for JSON.
+    """Return doubt, value, reward, state and action over an episode, thinned to `POINTS`, for JSON.
 
     Raises as `block` does.
     """
@@ -68,11 +68,14 @@ def curves(episode: Episode) -> dict[str, Any]:
     stride = max(1, -(-sum(part.table.num_rows for part in parts) // POINTS))
     columns = {
         name: np.concatenate([part.array(name) for part in parts])[::stride]
-        for name in ("step", "doubt", "reward", "state", "action", "policy_action")
+        for name in (
+            *("step", "doubt", "reward", "state", "action", "policy_action"),
+            *_value(parts[0]),
+        )
     }
     found: list[dict[str, Any]] = [
         {"name": name, "values": _listed(columns[name])}
-        for name in ("doubt", "reward")
+        for name in ("doubt", *_value(parts[0]), "reward")
         if np.isfinite(columns[name]).any()
     ]
     for i, name in enumerate(spec.action_names):
@@ -86,6 +89,10 @@ def curves(episode: Episode) -> dict[str, Any]:
     for i, name in enumerate(spec.state_names):
         found.append({"name": f"state {name}", "values": _listed(columns["state"][:, i])})
     return {"steps": columns["step"].tolist(), "curves": found}
+
+
+def _value(part: Part) -> tuple[str, ...]:
+    return ("value",) if part.header.value_sha256 else ()
 
 
 def _parts(episode: Episode, first: int, end: int) -> Iterator[Part]:
@@ -103,7 +110,7 @@ def _rows(part: Part, start: int, stop: int, began_ns: int) -> list[dict[str, An
         "control": [ControlLabel(int(i)).name.lower() for i in kept.array("control_mode")],
         "before_takeover": kept.array("before_takeover").tolist(),
     }
-    for name in (*_VECTORS, *_NUMBERS):
+    for name in (*_VECTORS, *_NUMBERS, *_value(kept)):
         columns[name] = _listed(kept.array(name))
     for name in _COUNTS:
         columns[name] = kept.array(name).tolist()

@@ -5,6 +5,7 @@ from datetime import datetime
 from django.db.models import Prefetch, Q, QuerySet
 from django.utils import timezone
 
+from fleet.models import FleetSettings
 from learning.exceptions import NotFound
 from learning.models import Learner, ThresholdVersion, ValueVersion
 
@@ -38,6 +39,26 @@ def newest_done(learner: Learner) -> ValueVersion | None:
         .order_by("-number")
         .first()
     )
+
+
+def newest_of_all() -> ValueVersion | None:
+    """Return the value function that was finished last, of whichever learner; or None."""
+    done = ValueVersion.objects.filter(state=ValueVersion.State.DONE)
+    return done.order_by("-ended_at", "-pk").first()
+
+
+def sha256_on_robots() -> str:
+    """Return which value function robots are told to compute; empty for none."""
+    fleet = FleetSettings.objects.filter(pk=1, values_on_robots=True).first()
+    return "" if fleet is None or fleet.value is None else fleet.value["sha256"]
+
+
+def value_with_weights(sha256: str) -> ValueVersion:
+    """Return a finished value function with these weights. Raises NotFound."""
+    value = ValueVersion.objects.filter(sha256=sha256, state=ValueVersion.State.DONE).first()
+    if value is None:
+        raise NotFound("no value function has these weights")
+    return value
 
 
 def threshold_in_force(learner: Learner) -> ThresholdVersion | None:

@@ -20,7 +20,7 @@ from fleet.protocol.episode import (
 )
 from learning import blobs
 from learning.exceptions import BlobMissing
-from learning.models import Episode, EpisodeUse, Label
+from learning.models import Episode, EpisodeUse, Label, SpanReview
 from learning.models.episodes import Purpose
 from learning.selectors.episodes import closed_after, last_closed_seq, trainable_after
 from learning.services.learners import Claim, hold
@@ -50,6 +50,7 @@ class Indexer:
         self.buffer = buffer
         self._annotator = annotator
         self._newest_label = _last_label() if annotator is not None else 0
+        self._newest_review = _last_review()
         # Every closed episode up to here is indexed, or will never be.
         self.cursor = 0
         self.online_episodes = 0
@@ -133,6 +134,37 @@ class Indexer:
         self._newest_label = newest
         return count
 
+    def review(self) -> int:
+        """Take over what people discarded, trimmed or marked since; return in how many episodes.
+
+        Only these episodes' own steps are chosen anew. From then on no step that was left out is
+        drawn, nor is it a target of a step before it; what was learned from it stays learned.
+
+        Raises:
+            StoreUnavailable: The rest is read at the next call.
+        """
+        from learning.core.records import NotTrainable
+
+        # One row by its key: most polls find nothing.
+        if (newest := _last_review()) == self._newest_review:
+            return 0
+        entries = SpanReview.objects.filter(pk__gt=self._newest_review, pk__lte=newest)
+        reviewed = trainable_after(0).filter(
+            uid__in=entries.values("episode_uid"), closed_seq__lte=self.cursor
+        )
+        count = 0
+        for episode in reviewed:
+            if str(episode.uid) not in self.buffer:
+                continue
+            try:
+                self.buffer.revise(self._record(episode))
+            except (NotTrainable, BadEpisode, BlobMissing) as error:
+                logger.error("episode %s is not chosen anew: %s", episode.uid, error)
+                continue
+            count += 1
+        self._newest_review = newest
+        return count
+
     def note_first_use(self, claim: Claim, used: dict[str, tuple[datetime, int]]) -> None:
         """Record when each episode was first trained on, and at which step; the first one stays.
 
@@ -161,13 +193,19 @@ def _last_label() -> int:
     return Label.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
+def _last_review() -> int:
+    # Numbers of entries grow in commit order (services.corrections): none is ever missed.
+    return SpanReview.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
 def open_stored(sha256: str) -> Part:
     """Return a stored part, memory-mapped. Raises BadEpisode, BlobMissing and StoreUnavailable."""
     return open_part(str(blobs.store().local_path(sha256)))
 
 
 def record_of(episode: Episode, config: PolicyConfig | None) -> EpisodeRecord:
-    """Return what the index needs to know of a closed episode, with the outcome in force.
+    """Return what the index needs to know of a closed episode, with the outcome in force, and what
+    people say of its corrections now.
 
     Without `config` it is not compared with what a policy sees.
 
@@ -175,7 +213,13 @@ def record_of(episode: Episode, config: PolicyConfig | None) -> EpisodeRecord:
         NotTrainable: Recorded by another embodiment than `config` is for.
         BadEpisode, BlobMissing, StoreUnavailable: As `open_stored` raises them.
     """
-    from learning.core.records import NotTrainable, record_from
+    from learning.core.records import (
+        NotTrainable,
+        ReviewedSpan,
+        SpanMark,
+        record_from,
+        with_spans,
+    )
 
     rows = sorted(episode.parts.all(), key=lambda part: part.index)
     parts = [open_stored(row.sha256) for row in rows]
@@ -205,7 +249,14 @@ def record_of(episode: Episode, config: PolicyConfig | None) -> EpisodeRecord:
         complete=episode.complete,
         control_period_s=episode.control_period_s,
     )
-    return record_from(manifest, parts, closed_seq=episode.closed_seq)
+    record = record_from(manifest, parts, closed_seq=episode.closed_seq)
+    spans = [
+        ReviewedSpan(
+            span.start, span.end, span.kept_start, span.kept_end, SpanMark[span.mark.upper()]
+        )
+        for span in episode.interventions.all()
+    ]
+    return with_spans(record, spans) if spans else record
 
 
 def gate_observations(config: PolicyConfig) -> list[Observation]:
@@ -220,7 +271,12 @@ def gate_observations(config: PolicyConfig) -> list[Observation]:
 
 
 def _newest():
-    return closed_after(0).filter(steps__gt=0).order_by("-closed_seq").prefetch_related("parts")
+    return (
+        closed_after(0)
+        .filter(steps__gt=0)
+        .order_by("-closed_seq")
+        .prefetch_related("parts", "interventions")
+    )
 
 
 def _frames(episode: Episode, config: PolicyConfig) -> list[Observation]:

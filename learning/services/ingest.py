@@ -44,6 +44,8 @@ from learning.exceptions import (
 )
 from learning.models import ClosedCursor, Episode, EpisodePart, Intervention
 from learning.models.episodes import Purpose
+from learning.services import rollups
+from learning.services.corrections import settle
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +147,7 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
         episode.closed_seq = _next_seq()
         with _rules(), transaction.atomic():
             episode.save()
-            Intervention.objects.bulk_create(
+            interventions = [
                 Intervention(
                     episode=episode,
                     start=span.start,
@@ -154,9 +156,13 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
                     operator=span.operator,
                     operator_kind=span.operator_kind,
                     doubt=span.doubt,
+                    value=span.value,
                 )
                 for span in manifest.interventions
-            )
+            ]
+            Intervention.objects.bulk_create(interventions)
+            settle(episode)
+            rollups.count_episode(episode, interventions)
         note = EpisodeClosedNote(
             episode=str(uid), seq=episode.closed_seq, task=task.name, purpose=episode.purpose
         )

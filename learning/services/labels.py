@@ -11,6 +11,7 @@ from fleet.models import Operator
 from learning.exceptions import Conflict, Forbidden, NotFound, Unprocessable
 from learning.models import Episode, Label
 from learning.models.labels import FLAWED, Source
+from learning.services import rollups
 
 # Episodes of one bulk label.
 MAX_BULK = 500
@@ -111,6 +112,8 @@ def label_many(*, episode_uids: Sequence[UUID], operator: Operator, outcome: str
     if not 0 < len(uids) <= MAX_BULK:
         raise Unprocessable(f"choose 1 to {MAX_BULK} episodes, not {len(uids)}")
     with transaction.atomic():
+        # All before the first is counted: the lock for counting comes after those of episodes.
+        list(Episode.objects.select_for_update().filter(uid__in=uids).order_by("uid"))
         return [
             add_label(episode_uid=uid, operator=operator, outcome=outcome, source=Source.BULK)
             for uid in uids
@@ -175,4 +178,7 @@ def _create(
 def _settle(episode: Episode) -> None:
     """Make the kept judgement what the standing labels say; the episode's row is locked."""
     last = _standing(episode)
-    Episode.objects.filter(pk=episode.pk).update(judged_outcome=last.outcome if last else "")
+    judged = last.outcome if last else ""
+    before = Episode.objects.values_list("judged_outcome", flat=True).get(pk=episode.pk)
+    Episode.objects.filter(pk=episode.pk).update(judged_outcome=judged)
+    rollups.move_outcome(episode, before=before or episode.outcome, after=judged or episode.outcome)

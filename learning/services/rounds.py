@@ -115,6 +115,7 @@ class _Run:
         try:
             self.indexed += self.indexer.poll()
             self.indexer.relabel()
+            self.indexer.review()
         except StoreUnavailable as error:
             self.note = str(error)
 

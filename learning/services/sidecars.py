@@ -16,7 +16,14 @@ from django.utils import timezone
 
 from fleet.protocol.episode import BadEpisode
 from learning import blobs
-from learning.exceptions import BlobMissing, LearningError, LeaseLost, NotFound, Unprocessable
+from learning.exceptions import (
+    BlobMissing,
+    LearningError,
+    LeaseLost,
+    NotFound,
+    StoreUnavailable,
+    Unprocessable,
+)
 from learning.models import Episode, Learner, Sidecar, ThresholdVersion, ValueVersion
 from learning.selectors.episodes import last_closed_seq, trainable_after
 from learning.selectors.learners import published
@@ -274,6 +281,11 @@ def _run(claim: ValueClaim, stopping: Callable[[], bool]) -> None:
         correlation=_finite(fit.correlation),
         by_task={task: _finite(rho) for task, rho in fit.by_task.items()},
     )
+    try:
+        values.assign_newest_value()
+    except StoreUnavailable as error:
+        # The job is done; the sweep will tell the robots.
+        logger.warning("value function %s is not assigned yet: %s", claim.value_id, error)
 
 
 def _finite(number: float) -> float | None:

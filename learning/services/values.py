@@ -12,9 +12,12 @@ from django.db import transaction
 from django.db.models import F, Max
 from django.utils import timezone
 
+from fleet.protocol.spec import ValueRef
+from fleet.services.robots import assign_value
+from learning import blobs
 from learning.exceptions import Conflict, LeaseLost, Unprocessable
 from learning.models import Learner, ThresholdVersion, ValueVersion
-from learning.selectors.values import due_values, newest_done
+from learning.selectors.values import due_values, newest_done, newest_of_all
 
 # A job reports about every second; one that is silent this long is somebody else's to do.
 LEASE_TTL = timedelta(seconds=30)
@@ -100,6 +103,32 @@ def finish_value(
         return ThresholdVersion.objects.create(
             value_id=claim.value_id, number=1, shares=shares, epsilons=epsilons, derived_at=now
         )
+
+
+def assign_newest_value() -> ValueVersion | None:
+    """Make the value function that was finished last that of every robot; return it.
+
+    One for the fleet, as its policy is: whose embodiment it does not fit refuses it. None, and
+    nothing changed, where there is none or its weights are gone. Safe to repeat: the sweep does,
+    because a job may have crashed between its end and this.
+
+    Raises:
+        StoreUnavailable: Nothing was assigned.
+    """
+    value = newest_of_all()
+    size_bytes = blobs.store().size(value.sha256) if value else None
+    if value is None or size_bytes is None:
+        return None
+    assign_value(
+        ValueRef(
+            number=value.number,
+            sha256=value.sha256,
+            url=f"/api/values/{value.sha256}/weights",
+            size_bytes=size_bytes,
+            correlation=value.correlation,
+        )
+    )
+    return value
 
 
 def end_value(claim: ValueClaim, *, state: str, reason: str = "") -> None:

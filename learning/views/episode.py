@@ -7,11 +7,12 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from fleet.models import Operator
+from fleet.models import Operator, Role
 from fleet.views.pages import operator_page
 from learning.exceptions import NotFound, Unprocessable
 from learning.models import Episode
 from learning.selectors import steps as recorded
+from learning.selectors.corrections import spans_of
 from learning.selectors.lineage import episode_of, makers, taught
 from learning.views.replay import said_as_json
 
@@ -34,6 +35,8 @@ def episode(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse
         "operator": operator,
         "episode": found,
         "in_force": standing[0] if standing else None,
+        "spans": spans_of(found),
+        "may_correct": operator.may(Role.OPERATOR),
         "makers": makers(found),
         "taught": taught(found),
         "stored_bytes": sum(part.size_bytes for part in found.parts.all()),

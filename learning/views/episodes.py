@@ -21,7 +21,8 @@ from learning.selectors.search import find
 
 # Shown when one of them is in use; the others always are.
 _MORE = (
-    "corrected", "labelled", "by", "since", "until", "policy_from", "policy_to", "made", "trained",
+    "corrected", "marked", "labelled", "by", "since", "until", "policy_from", "policy_to", "made",
+    "trained",
 )  # fmt: skip
 # Not filters: what the address says of the list's order and place.
 _PLACE = ("sort", "after", "before")

@@ -1,11 +1,10 @@
 """The labelling desk: the queue, one label a key, taking back, many at once, and the conflicts."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from django.contrib import messages
-from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -18,16 +17,16 @@ from fleet.models import Operator, Role
 from fleet.phrases import said
 from fleet.views.pages import operator_page
 from learning import tasks
-from learning.exceptions import Forbidden, LearningError, TooLarge, Unprocessable
+from learning.exceptions import Forbidden, LearningError, Unprocessable
 from learning.models import Label
 from learning.models.labels import FailureReason, Judgement, Source
 from learning.selectors import labelling
 from learning.selectors.labelling import has_judged, queue, waiting_for
 from learning.selectors.replay import closed_episode, replay_of
 from learning.services.labels import MAX_BULK, add_label, label_many, withdraw_label
+from learning.views.bodies import body_of
 from learning.views.replay import said_as_json
 
-MAX_BODY_BYTES = 4096
 MAX_QUEUE = 20
 # Episodes a page may name as its own.
 MAX_HELD = 100
@@ -42,7 +41,6 @@ KEYS = (
     ("p", Judgement.PARTIAL, "Partial", "some of it done; counts half a failure"),
     ("a", Judgement.ABORT, "Abort", "not the policy’s fault; never trained on"),
 )
-Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,19 +63,6 @@ class TakenBack(msgspec.Struct, frozen=True, kw_only=True):
     uid: UUID
     label: UUID
     by: Annotated[str, Meta(max_length=150)] = ""
-
-
-def _body(request: HttpRequest, kind: type[Body]) -> Body:
-    try:
-        data = request.body
-    except RequestDataTooBig:
-        data = b" " * (MAX_BODY_BYTES + 1)
-    if len(data) > MAX_BODY_BYTES:
-        raise TooLarge(f"a label of over {MAX_BODY_BYTES} bytes is none")
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Unprocessable(f"not a label: {error}") from None
 
 
 def _uids(text: str, limit: int) -> list[UUID]:
@@ -144,7 +129,7 @@ def replay(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
 @said_as_json
 def give(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
     """Store a label: JSON in, JSON out."""
-    given = _body(request, Given)
+    given = body_of(request, Given)
     _same(given.by, operator)
     label = add_label(
         episode_uid=uid,
@@ -164,7 +149,7 @@ def give(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
 @said_as_json
 def take_back(request: HttpRequest, operator: Operator) -> HttpResponse:
     """Take back a label of one's own: JSON in, JSON out."""
-    taken = _body(request, TakenBack)
+    taken = body_of(request, TakenBack)
     _same(taken.by, operator)
     return _stored(withdraw_label(label_uid=taken.label, operator=operator, uid=taken.uid))
 

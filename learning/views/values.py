@@ -13,7 +13,12 @@ from learning import tasks
 from learning.exceptions import Conflict, NotFound
 from learning.models import Learner
 from learning.selectors.learners import learner_named
-from learning.selectors.values import unfinished_value, value_numbered, value_versions
+from learning.selectors.values import (
+    sha256_on_robots,
+    unfinished_value,
+    value_numbered,
+    value_versions,
+)
 from learning.services.values import cancel_value, request_value
 
 VALUES_SHOWN = 5
@@ -24,6 +29,7 @@ def panel(learner: Learner) -> dict[str, Any]:
     return {
         "values": list(value_versions(learner)[:VALUES_SHOWN]),
         "unfinished": unfinished_value(learner),
+        "on_robots": sha256_on_robots(),
     }
 
 

@@ -7,6 +7,8 @@ import { write } from "./paint.js";
 import { age } from "./words.js";
 
 const REFRESH_MS = 4000;
+// Of a picture that is saved.
+const PNG = { format: "png", width: 1200, height: 500 };
 const CONFIG = { displayModeBar: false, responsive: true };
 
 const probe = document.createElement("span");
@@ -40,7 +42,8 @@ export class Charts {
     this.fetchedMs = NaN;
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     document.addEventListener("visibilitychange", () => this.refresh());
-    setInterval(() => this.refresh(), REFRESH_MS);
+    setInterval(() => this.refresh(), 1000 * Number(root.dataset.everyS) || REFRESH_MS);
+    root.addEventListener("click", (event) => this.save(event.target.closest("[data-png]")?.dataset.png));
     setInterval(() => this.showAge(), 1000);
     this.refresh();
   }
@@ -71,8 +74,28 @@ export class Charts {
       if (figure) {
         const { data, layout } = themed(figure, tokenColour);
         globalThis.Plotly.react(element, data, layout, CONFIG);
+        this.lead(element);
       }
     }
+  }
+
+  /** A click on a point leads to what it was drawn from. */
+  lead(element) {
+    if (element.dataset.leads) return;
+    element.dataset.leads = "true";
+    element.on("plotly_click", ({ points }) => {
+      const address = points[0]?.customdata;
+      if (typeof address === "string") location.assign(address);
+    });
+  }
+
+  /** Save a figure as a picture, on the page's own background. */
+  save(name) {
+    const figure = name && this.figures?.[name];
+    if (!figure) return;
+    const { data, layout } = themed(figure, tokenColour);
+    const paper_bgcolor = tokenColour("surface");
+    globalThis.Plotly.downloadImage({ data, layout: { ...layout, paper_bgcolor } }, { ...PNG, filename: name });
   }
 
   showAge() {

@@ -197,4 +197,4 @@ if (cameToTake()) document.body.addEventListener("sop:snapshot", takeOver, { onc
 link.open({ type: "Watch", every: true, robots: [robot], telemetry: true });
 setInterval(show, 1000);
 setInterval(showFast, SHOW_MS);
-setInterval(() => document.hidden || episode.showLanes(), LANES_MS);
+setInterval(() => document.hidden || episode.showLanes(state?.heartbeat), LANES_MS);

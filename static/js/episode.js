@@ -36,11 +36,11 @@ export class Episode {
     write(this.page.querySelector("[data-applied]"), action.map((v) => v.toFixed(2)).join("  "));
   }
 
-  /** The lanes of the episode, all over the same ticks. */
-  showLanes() {
+  /** The lanes of the episode, all over the same ticks. @param {object|null|undefined} beat a Heartbeat */
+  showLanes(beat) {
     const ticks = Math.max(Number(this.page.dataset.timeoutTicks), this.line.spans.at(-1)?.end ?? 0);
     draw(this.lane, this.line, ticks);
-    this.traces.draw(ticks);
+    this.traces.draw(ticks, beat);
   }
 
   /**

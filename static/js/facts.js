@@ -1,5 +1,6 @@
 // What the pages say of one robot, from its state: the only place that turns a RobotState into
 // words. Pure, so that node tests reach it.
+import { valueWords } from "./estimates.js";
 import { fill, gettext, ngettext, said } from "./language.js";
 import { latencyKind } from "./latency.js";
 import { streakWords } from "./outcomes.js";
@@ -76,7 +77,7 @@ export function policyWords(state) {
 /** @param {object} beat a Heartbeat @param {string} kind @returns {string} */
 function taskWords(beat, kind) {
   if (beat.task) return title(beat.task);
-  return kind === "autonomous" ? gettext("between episodes") : gettext("no task yet");
+  return kind === "autonomous" || kind === "human" ? gettext("between episodes") : gettext("no task yet");
 }
 
 /**
@@ -106,6 +107,8 @@ export function facts(state, { you, nowMs, online }) {
     streak: streakWords(beat.recent ?? ""),
     episode: beat.episode ? beat.episode.slice(0, 8) : "—",
     tick: beat.tick === undefined ? "—" : String(beat.tick),
+    left: Number.isFinite(beat.left_s) ? fill(gettext("· %(age)s left"), { age: age(1000 * beat.left_s) }) : "",
+    value: valueWords(beat.value),
     jitter: loop.jitter_p99_ms === undefined ? "—" : `${loop.jitter_p99_ms.toFixed(1)} ms`,
     missed: loop.missed_ticks === undefined ? "—" : fill(gettext("%(n)s of %(total)s"), { n: loop.missed_ticks, total: loop.ticks + loop.missed_ticks }),
     spool: beat.spool_episodes === undefined ? "—" : `${fill(ngettext("%(n)s episode", "%(n)s episodes", beat.spool_episodes), { n: beat.spool_episodes })}, ${size(beat.spool_bytes ?? 0)}`,

@@ -112,6 +112,7 @@ class Inspector {
       [gettext("In control"), `${CONTROL[row.control] ?? row.control} (${said(row.controller)})`],
       [gettext("Policy"), row.policy_number < 0 ? gettext("none") : `v${row.policy_number}`],
       [gettext("Doubt"), figure(row.doubt)],
+      ...(row.value === undefined ? [] : [[gettext("Value at the time"), figure(row.value)]]),
       [gettext("Reward"), figure(row.reward)],
       [gettext("Lease epoch"), row.lease_epoch || gettext("nobody held it")],
       [gettext("Age of the command"), row.command_age_ms === null ? "—" : `${row.command_age_ms.toFixed(0)} ms`],

@@ -8,6 +8,7 @@
 //   sop:answer     CommandAnswer
 //   sop:refused    Refused
 //   sop:fleet      FleetState              what holds for the whole fleet
+//   sop:correction CorrectionState         what people say now of one correction
 //   sop:help       HelpState               the newest request for help of one robot
 //   fleet:<robot>  RobotState              something other than a tick changed: fragments reload
 //   fleet:changed                          the same, of any robot
@@ -103,6 +104,9 @@ export class Link {
         break;
       case "ControlAsked":
         this.emit("sop:asked", message);
+        break;
+      case "CorrectionState":
+        this.emit("sop:correction", message);
         break;
       case "CommandAnswer":
         this.emit("sop:answer", message);

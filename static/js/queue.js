@@ -123,6 +123,8 @@ export function askWords(state, { you = "", mine = false }) {
     const who = state.status === "claimed" ? ` · ${state.claimed_by === you ? gettext("you have it") : fill(gettext("%(name)s has it"), { name: state.claimed_by })}` : "";
     return { live: true, words: fill(gettext("Asks for help: %(why)s"), { why: reasonWords(state) }) + who };
   }
-  // Nobody is kept longer than the robot needs them.
-  return { live: false, words: state?.status === "resolved" && mine ? gettext("Needs no help any more: hand back") : "" };
+  // Nobody is kept longer than the robot needs them. That an operator had left is over as soon as
+  // another drives, which says nothing of what the robot needs.
+  const needed = (state?.reasons ?? []).some((reason) => reason !== "operator_left");
+  return { live: false, words: state?.status === "resolved" && mine && needed ? gettext("Needs no help any more: hand back") : "" };
 }

@@ -44,7 +44,8 @@ function valueStrip(replay) {
   const quality = by.correlation === null ? gettext("not yet judged") : `Spearman ${by.correlation.toFixed(2)}`;
   const note = fill(gettext("%(low)s to %(high)s"), { low: range[0].toFixed(2), high: range[1].toFixed(2) });
   const words = suggestion ? fill(gettext("falls most at step %(n)s"), { n: suggestion.step }) : gettext("falls nowhere much");
-  return strip(fill(gettext("Value (function %(n)s, %(quality)s)"), { n: by.number, quality }), note, HIGH, fill(gettext("value of each step: %(note)s, %(words)s"), { note, words }), shapes, steps);
+  const name = by.recorded ? gettext("Value at the time (function %(n)s, %(quality)s)") : gettext("Value (function %(n)s, %(quality)s)");
+  return strip(fill(name, { n: by.number, quality }), note, HIGH, fill(gettext("value of each step: %(note)s, %(words)s"), { note, words }), shapes, steps);
 }
 
 function advantageStrip(replay) {

@@ -1,5 +1,7 @@
-// State, actions and doubt of the running episode as lines over its ticks. What is drawn is pure.
+// State, actions, doubt and value of the running episode as lines over its ticks. What is drawn is
+// pure.
 import { extent } from "./curve.js";
+import { noDoubt, noValue, valueNote } from "./estimates.js";
 import { fill, gettext } from "./language.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -10,6 +12,9 @@ const KEPT_TICKS = 6000;
 // Points of one line: more than a screen has columns for.
 const DRAWN = 600;
 const HEIGHT = 100;
+// RECAP's range, always whole: a fall looks as deep as it is.
+const VALUES = [-1, 0];
+const LISTS = ["ticks", "doubt", "value", "state", "action", "proposal"];
 // Telemetry that misses more ticks than this leaves a gap.
 const GAP_TICKS = 10;
 
@@ -20,19 +25,22 @@ export class Series {
   }
 
   begin(episode) {
-    Object.assign(this, { episode, ticks: [], doubt: [], state: [], action: [], proposal: [] });
+    this.episode = episode;
+    for (const name of LISTS) this[name] = [];
   }
 
   /** @param {object} telemetry @returns {boolean} whether it was new */
-  add({ episode, tick, doubt, state, action, policy_action }) {
+  add({ episode, tick, doubt, value, state, action, policy_action }) {
     if (episode !== this.episode) this.begin(episode);
     if (!episode || tick <= (this.ticks.at(-1) ?? -1)) return false;
     this.ticks.push(tick);
     this.doubt.push(doubt ?? 0);
+    // 0 is a value, the best there is: what is missing is none.
+    this.value.push(value ?? undefined);
     this.state.push(state);
     this.action.push(action);
     this.proposal.push(policy_action ?? []);
-    if (this.ticks.length > KEPT_TICKS) for (const list of [this.ticks, this.doubt, this.state, this.action, this.proposal]) list.shift();
+    if (this.ticks.length > KEPT_TICKS) for (const name of LISTS) this[name].shift();
     return true;
   }
 }
@@ -78,6 +86,15 @@ class Plot {
     this.svg.replaceChildren(...this.ghosts, ...this.lines);
   }
 
+  /** Show the lines with a note, or instead of them why there are none. */
+  show(drawn, note, absence) {
+    this.svg.toggleAttribute("hidden", !drawn);
+    const said = `${drawn} ${drawn ? note : absence}`;
+    if (this.said === said) return;
+    this.said = said;
+    this.legend.replaceChildren(...(drawn ? [...this.words, note] : [absence]));
+  }
+
   draw(ticks, rows, { width, limits, ghosts = [], digits }) {
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const now = rows.at(-1) ?? [];
@@ -100,6 +117,7 @@ export class Traces {
     this.series = new Series();
     const box = (name) => page.querySelector(`[data-trace=${name}]`);
     this.doubt = new Plot(box("doubt"), [gettext("doubt")]);
+    this.value = new Plot(box("value"), [gettext("value")]);
     this.state = new Plot(box("state"), spec.state_names);
     this.action = new Plot(box("action"), spec.action_names, { dashed: true });
   }
@@ -109,17 +127,22 @@ export class Traces {
     this.series.add(telemetry);
   }
 
-  /** @param {number} width of the episode in ticks */
-  draw(width) {
-    const { ticks, doubt, state, action, proposal } = this.series;
+  /**
+   * @param {number} width of the episode in ticks
+   * @param {object|null|undefined} beat the robot's Heartbeat: what computes doubt and value, or why nothing does
+   */
+  draw(width, beat) {
+    const { ticks, doubt, value, state, action, proposal } = this.series;
     const { action_low: low, action_high: high } = this.spec;
     // A policy without an ensemble says 0 at every tick.
     const doubts = doubt.some((d) => d > 0);
-    this.doubt.svg.toggleAttribute("hidden", !doubts);
-    this.doubt.legend.replaceChildren(...(doubts ? this.doubt.words : [ticks.length > 0 ? gettext("this policy says none") : "—"]));
+    this.doubt.show(doubts, "", ticks.length > 0 ? noDoubt(beat?.policy) : "—");
     if (doubts) {
       this.doubt.draw(ticks, doubt.map((d) => [d]), { width, digits: 3, limits: (values) => [0, Math.max(extent(values, 0)[1], 1e-3)] });
     }
+    const valued = value.some((v) => v !== undefined);
+    this.value.show(valued, valueNote(beat?.value), ticks.length > 0 ? noValue(beat?.value) : "—");
+    if (valued) this.value.draw(ticks, value.map((v) => [v]), { width, digits: 2, limits: () => VALUES });
     // Centimetres of one axis must show beside decimetres of another.
     this.state.draw(ticks, state, { width, digits: 3, limits: (values) => extent(values, 0.05) });
     this.action.draw(ticks, action, { width, digits: 2, ghosts: proposal, limits: (_, i) => [low[i], high[i]] });

@@ -85,6 +85,81 @@ def replace_doubt(doubt: float | None) -> HelpLimits:
     return HelpLimits(doubt=doubt, still_s=2.0, failures=2)
 
 
+DROP = 0.2
+FALLS = HelpLimits(value_drop=DROP, still_s=0)
+
+
+def test_a_value_that_fell_asks_after_half_a_second_and_not_for_one_odd_value():
+    robot = Watched(FALLS)
+    robot.tick(20, value=-0.2)
+    robot.tick(HALF_SECOND - 1, value=-0.6)
+    robot.tick(1, value=-0.2)
+    robot.tick(HALF_SECOND - 1, value=-0.6)
+    assert robot.said == []
+    need = robot.tick(1)
+    assert need.reasons == ("value_drop",)
+    assert need.detail == "value fell by 0.40 to -0.60"
+    assert need.risk == 1.0
+    assert robot.said == [need]
+
+
+def test_a_slow_decline_is_no_fall_and_one_within_the_horizon_is():
+    # 50 steps are RECAP's horizon: it falls by 0.18 within any of them, and by 0.9 in all.
+    robot = Watched(FALLS)
+    for tick in range(250):
+        robot.tick(value=-0.0036 * tick)
+    assert robot.said == []
+    robot = Watched(FALLS)
+    for tick in range(80):
+        robot.tick(value=-0.0054 * tick)
+    assert robot.watch.need.reasons == ("value_drop",)
+
+
+def test_a_value_that_stays_down_asks_on_after_the_window_has_forgotten_what_was_before():
+    robot = Watched(FALLS)
+    robot.tick(20, value=-0.2)
+    asked = robot.tick(HALF_SECOND, value=-0.5)
+    # Neither threshold: more than half of the drop is not made good.
+    assert robot.tick(200, value=-0.35).number == asked.number
+    assert robot.watch.need.reasons == ("value_drop",)
+    robot.tick(HALF_SECOND - 1, value=-0.25)
+    assert robot.tick(1).ended == "recovered"
+    # It does not flap: the same values do not ask again.
+    robot.tick(100, value=-0.35)
+    assert robot.watch.need.reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("limits", "fields"),
+    [
+        (HelpLimits(still_s=0), {}),
+        (FALLS, {"value": float("nan")}),
+        (FALLS, {"purpose": "eval"}),
+        (FALLS, {"standing": TAKEOVER}),
+    ],
+    ids=["no threshold", "no value that ranks", "an evaluation", "a person drives"],
+)
+def test_a_fall_asks_only_with_a_threshold_a_value_and_the_policy_acting(limits, fields):
+    robot = Watched(limits)
+    robot.tick(20, value=-0.1)
+    robot.tick(60, **{"value": -0.9} | fields)
+    assert robot.said == []
+
+
+def test_a_fall_ends_with_its_episode_and_is_forgotten_when_a_person_helped():
+    robot = Watched(FALLS)
+    robot.tick(20, value=-0.1)
+    robot.tick(HALF_SECOND, value=-0.5)
+    assert robot.tick(1, episode="e2").ended == "over"
+    robot.tick(20, value=-0.1)
+    robot.tick(HALF_SECOND, value=-0.5)
+    robot.tick(MIN_HUMAN_STEPS, standing=TAKEOVER)
+    assert robot.tick(1, standing=AUTONOMOUS).ended == "helped"
+    # What is low from there on did not fall there.
+    robot.tick(100)
+    assert robot.watch.need.reasons == ()
+
+
 def test_a_state_that_stays_where_it_is_is_no_progress_until_it_moves(robot):
     ticks = round(LIMITS.still_s * SPEC.control_hz)
     robot.tick()

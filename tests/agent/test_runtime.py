@@ -14,12 +14,16 @@ from fleet.agent.runtime import MAX_FAILURES, Runtime
 from fleet.agent.situation import Moment
 from fleet.agent.spool import Spool
 from fleet.agent.trials import Trials
+from fleet.agent.values import ActiveValue, ValueKeeper
+from fleet.agent.valuing import Valuing
 from fleet.protocol import messages as m
 from fleet.protocol.control import ControlLabel, Controller, Lease, Mode
 from fleet.protocol.episode import EpisodeManifest, sha256_of
-from fleet.protocol.spec import PolicyRef
+from fleet.protocol.spec import PolicyRef, ValueRef
 from learning.core.policies.base import save_policy
-from tests.agent.making import column
+from learning.core.types import Observation
+from learning.core.value import ValueConfig, ValueFunction
+from tests.agent.making import column, parts
 from tests.fakes import SPEC, TASK, FakeClock, FakeDriver, fake_policy
 
 P, H, T, N = (
@@ -320,16 +324,26 @@ def test_holding_takes_none_of_the_tasks_time_and_is_recorded_for_a_while_only(r
     assert np.isnan(actions[10:210]).all()
 
 
-def test_a_person_may_use_as_much_time_again_as_the_policy(robot):
+def test_a_person_who_thinks_takes_none_of_the_tasks_time(robot):
+    robot.begin()
+    robot.grant()
+    robot.drive()
+    robot.tick(3 * TASK.timeout_ticks)
+    robot.arbiter.handle(m.MarkOutcome(outcome="failure", judge="operator:ada"))
+    assert robot.finish().outcome == "failure"
+
+
+def test_people_have_a_minute_of_their_own_beside_the_policys_time(robot):
     robot.begin()
     robot.tick(10)
+    assert robot.runtime.situation.left_s == (TASK.timeout_ticks - 10) / SPEC.control_hz
     robot.grant()
     ticks = 0
     while robot.runtime.situation.episode:
         robot.drive()
         robot.tick()
         ticks += 1
-    assert robot.recorded().steps == 2 * TASK.timeout_ticks
+    assert ticks == 60 * SPEC.control_hz + 1
     assert robot.recorded().outcome == "timeout"
     assert robot.arbiter.mode is Mode.TAKEOVER
 
@@ -577,3 +591,51 @@ def test_controllers_of_the_recorded_steps_say_who_chose(robot):
     who = [names[index] for index in column(robot.spool, manifest, "controller")]
     assert who == [Controller.POLICY] * 2 + [Controller.OPERATOR] * 2 + [Controller.HOLD] * 2
     assert manifest.header.agent_version == runtime_module.AGENT_VERSION
+
+
+VALUE = ValueConfig(state_dim=2, width=8, text_buckets=16)
+
+
+def test_values_are_recorded_and_shown_a_tick_after_each_inference(tmp_path):
+    robot = Robot(tmp_path)
+    keeper = ValueKeeper(tmp_path / "values", SPEC, server="http://127.0.0.1:9", token="t")
+    network = ValueFunction(VALUE).eval()
+    keeper.active = ActiveValue(
+        ValueRef(number=4, sha256="c" * 64, url="/v", size_bytes=1), network
+    )
+    robot.runtime._valuing, robot.runtime._values = Valuing(keeper), keeper
+    robot.publish(1, 0.5)
+    robot.runtime.assign(ASSIGNMENT)
+    robot.begin()
+    robot.tick(9)
+    robot.grant()
+    robot.tick()
+    robot.drive()
+    robot.tick()
+    robot.hand_back()
+    manifest = robot.finish()
+    assert (manifest.header.value_number, manifest.header.value_sha256) == (4, "c" * 64)
+    values, chunk = (column(robot.spool, manifest, n) for n in ("value", "chunk_index"))
+    states = column(robot.spool, manifest, "state")
+    assert np.isnan(values[0])
+    inferred = np.flatnonzero(chunk[:9] == 0)
+    assert inferred.tolist() == [0, 4, 8]
+    for at in inferred.tolist():
+        seen = Observation(images={}, state=states[at], instruction=manifest.header.instruction)
+        assert values[at + 1] == pytest.approx(network.value_at(seen))
+        assert values[at + 1] == values[min(at + 4, 9)]
+    assert manifest.interventions[0].value == pytest.approx(values[9])
+    shown = [moment.telemetry(privileged=False).value for moment in robot.telemetry]
+    assert shown[:2] == [None, pytest.approx(values[1])]
+    keeper.stop()
+
+
+def test_a_robot_without_a_value_function_records_and_shows_none(tmp_path):
+    robot = Robot(tmp_path)
+    robot.publish(1)
+    robot.runtime.assign(ASSIGNMENT)
+    robot.begin()
+    manifest = robot.finish()
+    assert manifest.header.value_number is None
+    assert all("value" not in part.table.column_names for part in parts(robot.spool, manifest))
+    assert {moment.telemetry(privileged=False).value for moment in robot.telemetry} == {None}

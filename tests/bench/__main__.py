@@ -17,7 +17,7 @@ from pathlib import Path
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, SystemFailed, running_system
-from tests.bench import efficiency, parts, sampling, search, video
+from tests.bench import dashboards, efficiency, parts, sampling, search, video
 from tests.bench.report import Measure, last_line, machine, table
 
 
@@ -87,6 +87,9 @@ def measure(
     if wanted("episode_search_p95_ms"):
         parts.say("searching a hundred thousand episodes")
         part(search.searched)
+    if wanted("dashboard_p95_s"):
+        parts.say("looking at a million episodes")
+        part(dashboards.looked_at)
     if wanted("sample_vs_lerobot"):
         parts.say("reading frames at random; making LeRobot's environment takes minutes, once")
         part(sampling.measure, var / "demonstrations", ROOT / "var" / "lerobot")

@@ -9,6 +9,7 @@ from learning.core import learners
 from learning.core.learners import base
 from learning.core.learners.base import UnknownLearner, build_learner
 from learning.core.learners.hg_dagger import HgDagger, HgDaggerConfig, sirius_weights
+from learning.core.records import ReviewedSpan, SpanMark, with_spans
 from tests.core.making import CONFIG, Store, TinyPolicy, buffer_of
 
 POLICY, HUMAN, TRANSITION, NOBODY = range(4)
@@ -50,6 +51,60 @@ def test_the_mask_of_every_chunk_of_a_takeover_ends_where_the_person_lets_go():
     assert len(buffer) == 30
     batch = buffer.gather(np.arange(26, 56), np.random.default_rng(0))
     assert batch.mask.sum(1).tolist() == [8] * 23 + [7, 6, 5, 4, 3, 2, 1]
+
+
+def drawn_from(buffer, draws=2000):
+    rows = buffer.draw(np.zeros(draws, int), np.ones(draws, bool), np.random.default_rng(0))
+    return set(rows.tolist())
+
+
+def test_what_people_left_out_of_a_correction_is_drawn_no_more_and_the_rest_as_before():
+    store, hg_dagger = Store(), learner()
+    kept = store.make(modes=(HUMAN,) * 30, seed=1)
+    record = store.make(modes=TAKEOVER, flagged=MISTAKE, seed=2)
+    other = store.make(modes=TAKEOVER, flagged=MISTAKE, seed=3)
+    buffer = buffer_of(store, [kept, record, other], rules=hg_dagger)
+    own, rest = set(range(56, 86)), set(range(30)) | set(range(126, 156))
+    assert drawn_from(buffer) == own | rest
+    for spans, left in (
+        # Ten steps cut off the beginning, six of them the handover, and three off the end.
+        ([ReviewedSpan(20, 56, 30, 53)], set(range(60, 83))),
+        ([ReviewedSpan(20, 56, 56, 56)], set()),
+        ([ReviewedSpan(20, 56, 20, 56, SpanMark.RECOVERY)], own),
+    ):
+        reviewed = with_spans(record, spans)
+        buffer.revise(reviewed)
+        assert drawn_from(buffer) == left | rest
+        assert len(buffer) == buffer.size(0, online=True) == len(left | rest)
+        # As if it had been so from the start: a restarted learner draws the same.
+        anew = buffer_of(store, [kept, reviewed, other], rules=hg_dagger)
+        rows = [b.draw(np.zeros(50, int), np.ones(50, bool), np.random.default_rng(1))
+                for b in (buffer, anew)]  # fmt: skip
+        assert np.array_equal(*rows)
+        batch = buffer.gather(np.arange(56, 86), np.random.default_rng(0))
+        chosen = np.isin(np.arange(56, 86)[:, None] + np.arange(8), list(left))
+        assert np.array_equal(batch.mask.numpy(), np.logical_and.accumulate(chosen, axis=1))
+    assert batch.mark.tolist() == [SpanMark.RECOVERY] * 30
+    # A learner that would take every step is not given them either.
+    taken = buffer_of(store, [with_spans(record, [ReviewedSpan(20, 56, 30, 53)])])
+    assert drawn_from(taken) == set(range(20)) | set(range(30, 53)) | set(range(56, 70))
+    with pytest.raises(KeyError):
+        buffer.revise(store.make(seed=9))
+
+
+def test_recoveries_are_imitated_unless_the_recipe_leaves_them_out():
+    record = with_spans(
+        Store().make(modes=(HUMAN,) * 8),
+        [ReviewedSpan(0, 4, 0, 4, SpanMark.RECOVERY), ReviewedSpan(4, 8, 4, 8)],
+    )
+    assert learner().targets(record).all()
+    assert learner(recoveries=False).targets(record).tolist() == [False] * 4 + [True] * 4
+
+
+def test_a_discarded_takeover_does_not_make_its_success_the_policys_own():
+    record = Store().make(modes=TAKEOVER, flagged=MISTAKE)
+    record = with_spans(record, [ReviewedSpan(20, 56, 56, 56)])
+    assert len(buffer_of(Store(), [record], rules=learner(autonomous_successes=True))) == 0
 
 
 def test_a_second_takeover_right_after_the_first_keeps_its_mistake_out():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from learning.core.annotate import values_of
+from learning.core.types import Observation
 from learning.core.value import (
     BadValueFunction,
     ValueConfig,
@@ -180,3 +181,25 @@ def test_a_value_function_survives_its_bytes_and_rubbish_does_not_load():
         value.head[0].weight[0, 0] = float("nan")
     with pytest.raises(BadValueFunction, match="not finite"):
         load_value(save_value(value))
+
+
+def test_one_observation_has_the_value_it_has_in_a_recorded_episode():
+    store = Store()
+    record = store.make(modes=(0,) * 4)
+    value = ValueFunction(ValueConfig(state_dim=4)).eval()
+    recorded = values_of(value, record, store.open_part, action_dim=4)
+    states = store.open_part(record.parts[0].sha256).array("state")
+    (instruction,) = record.instructions
+    for state, expected in zip(states, recorded, strict=True):
+        seen = Observation(images={}, state=state.copy(), instruction=instruction)
+        assert value.value_at(seen) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_value_function_of_a_later_format_is_refused_by_name():
+    data = save_value(ValueFunction(ValueConfig(state_dim=4, width=16)).eval())
+    later = data.replace(b'"format":"1"', b'"format":"9"')
+    assert later != data
+    with pytest.raises(BadValueFunction, match="its format is 9, this code reads 1"):
+        load_value(later)
+    earlier = data.replace(b'"format":"1"', b'"former":"1"')
+    assert load_value(earlier).config == load_value(data).config

@@ -30,6 +30,7 @@ PAGES = {
     "learner": "/learner/",
     "evaluations": "/evaluations/",
     "experiments": "/experiments/",
+    "dashboards": "/dashboards/",
     "label": "/label/",
 }
 

@@ -163,6 +163,49 @@ def test_a_late_link_turns_the_light_red_and_refuses_to_drive(desk: Desk):
     cockpit.hand_back()
 
 
+def a_correction_just_made_is_marked_trimmed_discarded_and_that_undone(
+    desk: Desk, cockpit: RobotPage
+) -> None:
+    """A part of the next test: what it takes first is somebody who just drove."""
+    page = cockpit.page
+    bar = page.get_by_label("Last correction")
+    title, said = bar.locator("[data-part=title]"), bar.locator("[data-part=said]")
+    expect(title).to_have_text(re.compile(r"^Correction of \d+\.\d s$"))
+    # Another tab of the same person, opened since: it shows the same, and what comes next.
+    tab = page.context.new_page()
+    other = RobotPage(tab, desk.site.url, cockpit.robot).open().page.get_by_label("Last correction")
+    expect(other).to_be_visible()
+    cockpit.press("2")
+    expect(said).to_have_text("Marked as a recovery")
+    cockpit.press("3")
+    expect(bar.get_by_label("Keep from")).to_be_focused()
+    cockpit.press("ArrowRight")
+    cockpit.press("ArrowRight")
+    cockpit.press("Enter")
+    trimmed = re.compile(r"^Recovery: \d+\.\d s of \d+\.\d s$")
+    expect(title).to_have_text(trimmed)
+    expect(other.locator("[data-part=title]")).to_have_text(trimmed)
+    other.get_by_role("button", name="Discard").click()
+    for one in (bar, other):
+        expect(one.locator("[data-part=title]")).to_have_text(re.compile("discarded$"))
+    expect(said).to_have_text("Changed by operator")
+    cockpit.press("u")
+    expect(title).to_have_text(trimmed)
+    expect(other.locator("[data-part=title]")).to_have_text(trimmed)
+    tab.close()
+    # The episode ends and is uploaded: what was said of it has come with it.
+    episode = page.evaluate("JSON.parse(localStorage['sop.correction/robot-1']).episode")
+    cockpit.press("n")
+    expect(bar.get_by_text("still on the robot")).to_be_hidden()
+    page.goto(f"{desk.site.url}/episodes/{episode}/")
+    span = page.get_by_label("Interventions").locator("tbody[data-span]").last
+    expect(span.locator("[data-fact=mark]")).to_have_text("recovery")
+    span.get_by_text("Change, and history").click()
+    expect(span.locator("[data-part=history] li")).to_have_count(4)
+    span.get_by_role("button", name="Discard").click()
+    expect(span.locator("[data-fact=kept]")).to_have_text("nothing")
+
+
 def test_cameras_change_places_and_the_policys_way_is_drawn_where_it_can_be(desk: Desk):
     cockpit = desk.robot("operator", "robot-1").free()
     page = cockpit.page
@@ -175,6 +218,10 @@ def test_cameras_change_places_and_the_policys_way_is_drawn_where_it_can_be(desk
         lines = page.locator(f"[data-trace={trace}] path:not(.ghost)")
         expect(lines.first).to_have_attribute("d", re.compile("L"))
         assert lines.count() == 4
+    # The base alone has neither, and the page says why.
+    legend = "[data-trace={}] [data-legend]".format
+    expect(page.locator(legend("doubt"))).to_contain_text("v1 was imported without an ensemble")
+    expect(page.locator(legend("value"))).to_contain_text("no value function is fitted yet")
     cockpit.take_over()
     # Before a hand-back, this is what the policy would do.
     expect(page.get_by_text("Dashed: where the policy would go")).to_be_visible()
@@ -188,7 +235,10 @@ def test_cameras_change_places_and_the_policys_way_is_drawn_where_it_can_be(desk
     page.keyboard.press("z")
     expect(page.locator("[data-zoom]")).to_have_text("2×")
     assert "scale(2)" in (large.locator(".stage").get_attribute("style") or "")
+    cockpit.drive("r", until=lambda: cockpit.accepted() > 2)
+    cockpit.keep()
     cockpit.hand_back()
+    a_correction_just_made_is_marked_trimmed_discarded_and_that_undone(desk, cockpit)
 
 
 def test_a_page_opened_before_the_first_hello_shows_a_robot_that_holds(desk: Desk, site: Site):

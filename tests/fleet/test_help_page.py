@@ -44,7 +44,10 @@ def test_settings_of_help_are_changed_by_admins_and_requests_are_only_looked_at(
 ):
     make_fleet_settings()
     html = page(client, cast.admin, "/admin/fleet/fleetsettings/1/change/")
-    for name in ("help_sla_s", "help_doubt", "help_still_s", "help_failures"):
-        assert f'name="{name}"' in html
+    for name in ("sla_s", "doubt", "still_s", "failures", "value_drop", "value_correlation"):
+        assert f'name="help_{name}"' in html
+    assert 'name="values_on_robots"' in html
+    # What a learner says is not for people to type.
+    assert 'name="value"' not in html
     assert client.get("/admin/fleet/helprequest/").status_code == 200
     assert client.get("/admin/fleet/helprequest/add/").status_code == 403

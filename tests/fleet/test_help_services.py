@@ -316,9 +316,19 @@ def test_the_queue_is_sorted_and_equals_wait_in_line(db: None):
 
 
 def test_robots_are_told_from_where_on_to_ask(db: None):
-    make_fleet_settings(help_doubt=0.28, help_still_s=2.0, help_failures=5, help_sla_s=45)
+    make_fleet_settings(
+        help_doubt=0.28,
+        help_still_s=2.0,
+        help_failures=5,
+        help_sla_s=45,
+        help_value_drop=0.3,
+        help_value_correlation=0.4,
+    )
     told = robots.assignment_of(make_robot())
-    assert told.help == HelpLimits(doubt=0.28, still_s=2.0, failures=5)
+    assert told.help == HelpLimits(
+        doubt=0.28, still_s=2.0, failures=5, value_drop=0.3, value_correlation=0.4
+    )
     assert robots.fleet_state().help_sla_s == 45
-    with pytest.raises(IntegrityError), transaction.atomic():
-        FleetSettings.objects.update(help_doubt=0)
+    for wrong in ({"help_doubt": 0}, {"help_value_drop": 1.5}, {"help_value_correlation": -2}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            FleetSettings.objects.update(**wrong)

@@ -12,7 +12,8 @@ from fleet.exceptions import LeaseGone, NotAllowed, RobotBusy, RobotUnknown
 from fleet.models import FleetSettings, LeaseEnd, Robot, Role, TakeoverLease, Task
 from fleet.models.tokens import hash_token
 from fleet.protocol import messages as m
-from fleet.protocol.control import LEASE_TTL_S
+from fleet.protocol.control import LEASE_TTL_S, Mode
+from fleet.protocol.spec import ValueRef
 from fleet.selectors.access import (
     access_operator,
     access_operator_by_token,
@@ -359,6 +360,44 @@ def test_pausing_a_robot_or_the_fleet_tells_those_concerned(
         robots.change_settings(paused=True)
     assert events.commands_of(other.name) in [channel for channel, _ in published]
     assert robots.assignment_of(other).paused
+
+
+def test_a_value_function_is_told_to_every_robot_and_again_to_one_that_missed_it(
+    db, published, django_capture_on_commit_callbacks
+):
+    one, other, old = (make_robot() for _ in range(3))
+    ref = ValueRef(number=2, sha256="c" * 64, url="/v", size_bytes=9, correlation=0.7)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert robots.assign_value(ref)
+    assert len(published) == 3
+    assert robots.assignment_of(one).value == ref
+
+    def heard(status: m.ValueStatus | None) -> robots.Heard:
+        said = m.Heartbeat(
+            seq=1, t_mono_ns=1, t_wall_ns=1, mode=Mode.AUTONOMOUS, epoch=0, policy=None,
+            value=status,
+        )  # fmt: skip
+        return robots.Heard(said, timezone.now())
+
+    def repeated() -> list[str]:
+        published.clear()
+        with django_capture_on_commit_callbacks(execute=True):
+            robots.store_heartbeats(
+                {
+                    one.name: heard(m.ValueStatus(told=ref.sha256)),
+                    other.name: heard(m.ValueStatus()),
+                    # An agent that knows of no value functions is not told again and again.
+                    old.name: heard(None),
+                }
+            )
+        return [channel for channel, _ in published]
+
+    assert repeated() == [events.commands_of(other.name)]
+    with django_capture_on_commit_callbacks(execute=True):
+        assert not robots.assign_value(ref)
+        robots.change_settings(values_on_robots=False)
+    assert robots.assignment_of(one).value is None
+    assert repeated() == [events.commands_of(one.name)]
 
 
 def test_settings_out_of_range_are_refused(db):

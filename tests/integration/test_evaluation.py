@@ -11,10 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from fleet.agent.agent import Agent
 from fleet.agent.config import AgentConfig
+from fleet.protocol import browser as b
+from fleet.protocol import codec
+from fleet.protocol.episode import open_part
 from learning.core.policies.base import save_policy
+from learning.core.value import ValueConfig, ValueFunction, save_value
 from tests import live
 from tests.fakes import FakeDriver, fake_policy
 
@@ -34,6 +39,19 @@ learner = Learner.objects.create(name="hg")
 for name in ("worse", "better"):
     import_version(learner, artifact=pathlib.Path(sys.argv[1], name).read_bytes(), gate={})
 make_operator("boss", role="lead", token="boss-token")
+from django.utils import timezone
+from learning import blobs
+from learning.models import ValueVersion
+ValueVersion.objects.create(
+    learner=learner, number=1, state="done", ended_at=timezone.now(), correlation=0.75,
+    sha256=blobs.store().put(pathlib.Path(sys.argv[1], "value").read_bytes()),
+)
+"""
+# What the sweep does of a worker: it needs the server up, so that the robots are told at once.
+ASSIGN_VALUE = """
+import django; django.setup()
+from learning.services.values import assign_newest_value
+assert assign_newest_value()
 """
 BOSS = {"Authorization": "Bearer boss-token"}
 
@@ -46,9 +64,15 @@ class Site:
         # The fake robot succeeds when x passes 0.3: never backwards, after seven ticks forwards.
         for name, x in (("worse", -0.5), ("better", 0.5)):
             (var / name).write_bytes(save_policy(fake_policy((x, 0.0, 0.2))))
+        shape = ValueConfig(state_dim=2, width=8, text_buckets=16)
+        (var / "value").write_bytes(save_value(ValueFunction(shape)))
+        self.python(PREPARE)
+
+    def python(self, code: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-c", PREPARE, str(var)],
-            cwd=live.ROOT, env=live.environment(var), capture_output=True, check=False,
+            [sys.executable, "-c", code, str(self.var)],
+            cwd=live.ROOT, env=live.environment(self.var, self.redis_url), capture_output=True,
+            check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr.decode()
 
@@ -86,6 +110,19 @@ class Site:
             connection.close()
 
 
+def values_of(server: live.LiveServer, robot: str, *, count: int) -> list[float]:
+    """Watch a robot as a page does until it has said this many values; return them."""
+    found: list[float] = []
+    headers = {"Authorization": "Bearer boss-token"}
+    with connect(f"{server.ws_url}/ws/operator/", additional_headers=headers) as socket:
+        socket.send(codec.encode_text(b.Watch(robots=(robot,), telemetry=True)))
+        while len(found) < count:
+            message = codec.decode_to_browser(socket.recv(timeout=60))
+            if isinstance(message, b.RobotTelemetry) and message.telemetry.value is not None:
+                found.append(message.telemetry.value)
+    return found
+
+
 def wait_until(true: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -108,6 +145,11 @@ def test_two_versions_are_compared_by_robots_that_restart_on_a_server_that_resta
                 )
                 both = "SELECT COUNT(*) FROM fleet_robot WHERE mode = 'autonomous'"
                 wait_until(lambda: site.rows(both) == [(2,)], "their rows say so")
+                # The value function comes beside the policy, while the robots work.
+                assert first.heartbeat(0).value.number is None
+                site.python(ASSIGN_VALUE)
+                wait_until(lambda: first.heartbeat(0).value.number == 1, "it computes values")
+                assert all(-1 <= v <= 0 for v in values_of(server, "robot-1", count=5))
                 asked = site.ask(
                     "POST", "/api/evaluations",
                     json={
@@ -149,6 +191,17 @@ def test_two_versions_are_compared_by_robots_that_restart_on_a_server_that_resta
             assert len(counted) == 8
             assert {(row[1] == row[2], row[3], row[4]) for row in counted} == {(True, 0, 0)}
             assert len({row[:2] for row in counted}) == 8
+            # Trials have their values too, also those of the robot that was restarted.
+            stored = site.rows(
+                "SELECT p.sha256 FROM learning_evaluationtrial t JOIN learning_episodepart p"
+                " ON p.episode_id = t.episode_id WHERE t.state = 'done'"
+            )
+            assert len(stored) >= 8
+            for (sha256,) in stored:
+                part = open_part(str(site.var / "store" / "sha256" / sha256[:2] / sha256))
+                assert part.header.value_number == 1
+                values = part.array("value")[1:]
+                assert ((values >= -1) & (values <= 0)).all()
             # And then the fleet's work with the fleet's version.
             assert site.rows('SELECT COUNT(*) FROM fleet_robot WHERE "order" IS NOT NULL') == [(0,)]
             newest = site.rows("SELECT COALESCE(MAX(id), 0) FROM learning_episode")[0][0]

@@ -131,6 +131,13 @@ test("a takeover is offered only where it can be granted, and the button says wh
   assert.deepEqual(offer(state({ lease: { ...lease, holder: "ben" } }, { mode: "takeover" })), { free: false, words: "Held by ben" });
 });
 
+test("a page says how long whoever drives may still take", () => {
+  const said = (more) => facts(state({}, more), { you: "ada", nowMs: 0, online: true }).left;
+  assert.equal(said({ left_s: 9.44 }), "· 9.4 s left");
+  assert.equal(said({ left_s: null }), "");
+  assert.equal(said({}), "");
+});
+
 test("a tick alone does not make pages ask the server", () => {
   assert.equal(changed(state(), state({}, { tick: 88 })), false);
   assert.equal(changed(state(), state({}, { mode: "holding" })), true);

@@ -94,6 +94,7 @@ test("a robot's own page says who has its request, and releases whoever drives i
   const resolved = asks("arm", { status: "resolved" });
   assert.equal(askWords(resolved, { you: "ada", mine: true }).words, "Needs no help any more: hand back");
   assert.equal(askWords(resolved, { you: "ada", mine: false }).words, "");
+  assert.equal(askWords({ ...resolved, reasons: ["operator_left"] }, { you: "ada", mine: true }).words, "");
 });
 
 test("the link keeps the newest request of each robot, and the snapshot starts over", () => {

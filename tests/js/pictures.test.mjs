@@ -74,6 +74,16 @@ test("a series holds one episode and each tick once", () => {
   assert.deepEqual(series.ticks, []);
 });
 
+test("a series keeps a value of 0, which is the best, apart from none", () => {
+  const series = new Series();
+  series.add({ ...tick(0), value: null });
+  series.add({ ...tick(1), value: 0 });
+  series.add(tick(2));
+  series.add({ ...tick(3), value: -0.5 });
+  assert.deepEqual(series.value, [undefined, 0, undefined, -0.5]);
+  assert.equal(path(series.ticks, series.value, [-1, 0]), "M1,0.0M3,50.0");
+});
+
 test("a line goes from low at the bottom to high at the top and leaves gaps where nothing is known", () => {
   assert.equal(path([0, 1, 2, 50, 51], [0, 1, undefined, 0.5, 9], [0, 1]), "M0,100.0L1,0.0M50,50.0L51,0.0");
   assert.equal(path([], [], [0, 1]), "");

@@ -82,8 +82,13 @@ def record(
     trial: str = "",
     uid: uuid.UUID | None = None,
     spec: RobotSpec = SPEC,
+    values: tuple[float, ...] = (),
+    value_sha256: str = "c" * 64,
 ) -> Recorded:
-    """`modes` and `numbers` are the control mode and the policy number of each step."""
+    """`modes` and `numbers` are the control mode and the policy number of each step.
+
+    `values` is what the robot's value function said at each step; empty where it had none.
+    """
     uid = uid or uuid.uuid4()
     seed = next(_seeds) if seed is None else seed
     numbers = numbers or (policy_number if policy_number is not None else -1,) * len(modes)
@@ -99,6 +104,8 @@ def record(
         policy_number=policy_number,
         policy_sha256=policy_sha256,
         trial=trial,
+        value_number=2 if values else None,
+        value_sha256=value_sha256 if values else "",
     )
     rng = np.random.default_rng(seed)
     parts, refs = [], []
@@ -116,6 +123,7 @@ def record(
                 images={camera.name: picture(i) for camera in spec.cameras}
                 if i % spec.image_every == 0
                 else {},
+                value=values[i] if values else float("nan"),
             )
             for i in range(first, min(first + steps_per_part, len(modes)))
         ]
@@ -137,7 +145,7 @@ def record(
         outcome=outcome,
         judge="robot",
         parts=tuple(refs),
-        interventions=_spans(modes),
+        interventions=_spans(modes, values),
         complete=complete,
     )
     return Recorded(uid, tuple(parts), manifest)
@@ -156,10 +164,12 @@ def send_parts(recorded: Recorded, robot: Robot | None) -> None:
         )
 
 
-def _spans(modes: tuple[int, ...]) -> tuple[InterventionSpan, ...]:
+def _spans(modes: tuple[int, ...], values: tuple[float, ...]) -> tuple[InterventionSpan, ...]:
     held = [mode in (1, 2) for mode in modes]
     edges = [i for i in range(len(modes) + 1) if [*held, False][i] != [False, *held][i]]
     return tuple(
-        InterventionSpan(start=start, end=end, epoch=1, operator="ann")
+        InterventionSpan(
+            start=start, end=end, epoch=1, operator="ann", value=values[start] if values else None
+        )
         for start, end in zip(edges[::2], edges[1::2], strict=True)
     )

@@ -1,9 +1,10 @@
 import hashlib
 
 import pytest
+from django.utils import timezone
 
 from learning import blobs
-from learning.models import Learner, PolicyVersion
+from learning.models import Learner, PolicyVersion, ValueVersion
 from learning.services.policies import import_version
 from tests.factories import make_operator
 
@@ -90,9 +91,9 @@ def test_head_tells_the_size_without_the_content(get):
 
 
 def test_large_weights_are_streamed_in_chunks(robot, client, monkeypatch):
-    from learning.api import policies
+    from learning.api import artifacts
 
-    monkeypatch.setattr(policies, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(artifacts, "CHUNK_BYTES", 100)
     version = import_version(Learner.objects.create(name="l"), artifact=CONTENT, gate={})
     response = client.get(
         f"/api/policies/{version.sha256}/weights", headers={"Authorization": "Bearer token-a"}
@@ -106,9 +107,9 @@ async def test_large_weights_are_streamed_under_asgi_too(robot, async_client, mo
     from asgiref.sync import sync_to_async
     from django.db import connection
 
-    from learning.api import policies
+    from learning.api import artifacts
 
-    monkeypatch.setattr(policies, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(artifacts, "CHUNK_BYTES", 100)
 
     def publish():
         try:
@@ -183,3 +184,28 @@ def test_versions_are_listed_newest_first(client, version, cast):
         403,
         422,
     )
+
+
+def test_only_the_weights_of_finished_value_functions_are_served(client, robot, version, store):
+    def get(sha256: str, token: str = "token-a", **headers: str):
+        return client.get(
+            f"/api/values/{sha256}/weights",
+            headers={"Authorization": f"Bearer {token}", **headers},
+        )
+
+    value = ValueVersion.objects.create(
+        learner=version.learner, number=1, state="done", ended_at=timezone.now(),
+        sha256=store.put(b"values"),
+    )  # fmt: skip
+    whole = get(value.sha256)
+    assert (whole.status_code, whole.content, whole["ETag"]) == (
+        200,
+        b"values",
+        f'"{value.sha256}"',
+    )
+    assert get(value.sha256, Range="bytes=2-").content == b"lues"
+    assert get(value.sha256, token="x").status_code == 401
+    for other in (version.sha256, "nonsense", "../../etc/passwd"):
+        assert get(other).status_code == 404
+    ValueVersion.objects.update(state="failed")
+    assert get(value.sha256).status_code == 404

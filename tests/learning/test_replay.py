@@ -76,6 +76,35 @@ def test_a_replay_says_who_had_control_and_what_was_done(viewer, episode):
     assert np.shape(replay["action"]) == (10, 2)
     # Nothing computed them: null, not a row of zeros.
     assert replay["value"] is replay["doubt"] is replay["suggestion"] is None
+    steps = viewer.get(f"/episodes/{episode.uid}/steps.json").json()["steps"]
+    assert "value" not in steps[0]
+
+
+def test_what_the_robot_computed_is_shown_until_a_sidecar_knows_better(viewer, robot, task):
+    nan = float("nan")
+    values = (nan, *(-0.1,) * 4, nan, *(-0.5,) * 4)
+    value = make_value(number=2)
+    recorded = record(
+        robot, task, modes=MODES, values=values, value_sha256=value.sha256, outcome="failure"
+    )
+    episode = send(recorded, robot)
+    replay = viewer.get(f"/episodes/{episode.uid}/replay.json").json()
+    assert replay["value"] == [None, *(-0.1,) * 4, None, *(-0.5,) * 4]
+    assert replay["value_function"] == {
+        "number": 2, "threshold": None, "epsilon": None, "correlation": 0.8, "recorded": True,
+    }  # fmt: skip
+    assert replay["advantage"] is None
+    # A missing value is the one before it: five steps at -0.1, then five of which one is missing.
+    assert replay["suggestion"]["drop"] == pytest.approx(0.32)
+    assert replay["interventions"][0]["value"] == -0.1
+    assert episode.interventions.get().value == -0.1
+    steps = viewer.get(f"/episodes/{episode.uid}/steps.json").json()["steps"]
+    assert [step["value"] for step in steps] == replay["value"]
+    curves = viewer.get(f"/episodes/{episode.uid}/curves.json").json()["curves"]
+    assert next(c for c in curves if c["name"] == "value")["values"] == replay["value"]
+    make_sidecar(episode, value, values=np.full(10, -0.25, np.float32))
+    replay = viewer.get(f"/episodes/{episode.uid}/replay.json").json()
+    assert (replay["value"][0], replay["value_function"]["recorded"]) == (-0.25, False)
 
 
 def test_values_show_where_it_went_wrong_and_advantages_only_for_the_outcome_in_force(
@@ -91,7 +120,7 @@ def test_values_show_where_it_went_wrong_and_advantages_only_for_the_outcome_in_
     assert replay["advantage"][-1] == 1.0
     assert replay["indicator"] == [2] * 10
     assert replay["value_function"] == {
-        "number": 1, "threshold": 1, "epsilon": 0.1, "correlation": 0.8
+        "number": 1, "threshold": 1, "epsilon": 0.1, "correlation": 0.8, "recorded": False,
     }  # fmt: skip
     add_label(episode_uid=episode.uid, operator=cast.labeller, outcome="success")
     replay = viewer.get(f"/episodes/{episode.uid}/replay.json").json()

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from django.utils import timezone
 
+from fleet.models import Robot
+from fleet.services.robots import assignment_of
 from learning import blobs
 from learning.core.sidecar import decode_annotation
 from learning.core.types import Indicator
@@ -64,10 +66,10 @@ def fitted(learner, **config):
     return run_value_job(claim)
 
 
-def run(learner, *, steps=6):
+def run(learner, *, steps=6, seconds=20.0):
     claim = claim_round(learner.pk, "here")
     with round_of(claim):
-        return rounds.run_round(claim, seconds=20.0, max_steps=steps)
+        return rounds.run_round(claim, seconds=seconds, max_steps=steps)
 
 
 def columns(row):
@@ -90,6 +92,11 @@ def test_a_job_fits_what_was_judged_and_shows_its_held_out_correlation(learner, 
     # The aborted one was judged by nobody.
     assert (value.episodes, value.frames, value.fitted_seq) == (4, 32, 5)
     assert -1 <= value.correlation <= 1
+    # Robots compute it from now on.
+    told = assignment_of(Robot.objects.get()).value
+    assert (told.number, told.sha256) == (1, value.sha256)
+    assert told.correlation == value.correlation
+    assert told.size_bytes == blobs.store().size(value.sha256)
     assert set(value.by_task) == {"stack"}
     assert blobs.store().size(value.sha256)
     threshold = threshold_in_force(learner)
@@ -155,11 +162,12 @@ def test_a_job_begun_again_forgets_what_the_lost_attempt_left(learner, episodes,
 
 
 def test_the_first_round_asks_for_a_value_function_and_learns_once_there_is_one(learner, episodes):
-    first = run(learner)
+    # Nothing to learn from: such a round lasts its whole time.
+    first = run(learner, seconds=0.1)
     assert (first.steps, first.reason) == (0, "waits for a value function")
     (asked,) = ValueVersion.objects.all()
     assert asked.state == "due"
-    run(learner)
+    run(learner, seconds=0.1)
     assert ValueVersion.objects.count() == 1
     ValueVersion.objects.update(config=FIT)
     run_value_job(claim_value(asked.pk, "here"))

@@ -1,8 +1,12 @@
 import pytest
+from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from learning import tasks
-from learning.models import Learner, Round
+from fleet.services.robots import assignment_of
+from learning import blobs, tasks
+from learning.exceptions import StoreUnavailable
+from learning.models import Learner, Round, ValueVersion
+from learning.selectors.values import sha256_on_robots
 from learning.services import rounds
 from learning.services.learners import claim_round, end_round, seed_learner, start_learner
 from learning.services.policies import import_version
@@ -91,6 +95,33 @@ def test_the_sweep_assigns_what_a_crash_left_unassigned(learner, sent, robot):
     tasks.sweep()
     robot.refresh_from_db()
     assert robot.assigned_number == version.number
+
+
+def test_the_sweep_tells_robots_of_the_value_function_that_was_finished_last(
+    learner, sent, robot, monkeypatch
+):
+    done = {"state": "done", "ended_at": timezone.now()}
+    tasks.sweep()
+    assert assignment_of(robot).value is None
+    weights = [blobs.store().put(name) for name in (b"first", b"second")]
+    for number, sha256 in enumerate(weights, 1):
+        ValueVersion.objects.create(learner=learner, number=number, sha256=sha256, **done)
+    with monkeypatch.context() as outage:
+
+        def down(*_):
+            raise StoreUnavailable("down")
+
+        outage.setattr(blobs.BlobStore, "size", down)
+        tasks.sweep()
+    assert assignment_of(robot).value is None
+    tasks.sweep()
+    told = assignment_of(robot).value
+    assert (told.number, told.sha256, told.correlation) == (2, weights[1], None)
+    assert sha256_on_robots() == weights[1]
+    # Weights that are gone are assigned to nobody.
+    ValueVersion.objects.create(learner=learner, number=3, sha256="0" * 64, **done)
+    tasks.sweep()
+    assert assignment_of(robot).value == told
 
 
 def test_a_dead_broker_is_not_the_callers_error(learner, monkeypatch, caplog):

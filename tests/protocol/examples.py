@@ -7,6 +7,7 @@ written anew: what an agent in the field once sent must decode for ever.
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from fleet.protocol.spec import (
     TaskSpec,
     Trial,
     TrialOrder,
+    ValueRef,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
@@ -74,6 +76,9 @@ TASK = TaskSpec(
     layout_high=0.4,
 )
 REF = PolicyRef(number=12, sha256=SHA, url="/api/policies/x/weights", size_bytes=99, parent=11)
+VALUE_REF = ValueRef(
+    number=3, sha256=SHA, url="/api/values/x/weights", size_bytes=77, correlation=0.75
+)
 LEASE = Lease(epoch=4, holder="ada", holder_kind="human", expires_wall_ns=1_700_000_005_000_000_000)
 WALL, MONO = 1_700_000_000_000_000_000, 123_456_789
 
@@ -101,6 +106,7 @@ HEARTBEAT = m.Heartbeat(
     evaluation=UID,
     episode=UID,
     tick=57,
+    left_s=7.5,
     reason="ada drives",
     recent="sfta",
     loop=m.LoopStats(
@@ -112,6 +118,9 @@ HEARTBEAT = m.Heartbeat(
     clock_offset_ns=-300,
     upload_error="connection refused",
     help=NEED,
+    value=m.ValueStatus(
+        told=SHA, number=2, correlation=0.5, reason="value function 3 is on its way", took_ms=1.5
+    ),
 )
 TELEMETRY = m.Telemetry(
     seq=3,
@@ -129,6 +138,7 @@ TELEMETRY = m.Telemetry(
     privileged=(1.0, 2.0),
     reward=0.75,
     plan=((0.25, 1.0), (0.125, -1.0)),
+    value=-0.25,
 )
 ACKNOWLEDGED = m.Acknowledged(
     seq=7,
@@ -192,7 +202,15 @@ MESSAGES: tuple[m.Message, ...] = (
             policy=REF,
             trials=(Trial(uid="trial-1", task=TASK, seed=1073743824),),
         ),
-        help=HelpLimits(doubt=0.28, still_s=2.5, still_range=0.02, failures=5),
+        help=HelpLimits(
+            doubt=0.28,
+            still_s=2.5,
+            still_range=0.02,
+            failures=5,
+            value_drop=0.25,
+            value_correlation=0.5,
+        ),
+        value=VALUE_REF,
     ),
     m.PolicyAnnouncement(policy=REF, weights=b"weights"),
     m.FeedRequest(frames=(("front", "full"),), fps=5.0, telemetry=True, privileged=True),
@@ -250,6 +268,17 @@ MESSAGES: tuple[m.Message, ...] = (
     b.TakeoverAnswer(robot="robot-1", lease=LEASE, reason="", t_client_ms=1.5),
     b.CommandAnswer(robot="robot-1", answer=ACKNOWLEDGED),
     b.ControlAsked(robot="robot-1", operators=("bo", "cy")),
+    b.CorrectionState(
+        robot="robot-1",
+        episode="6f1f2e0c-0000-4000-8000-000000000001",
+        epoch=7,
+        revision=3,
+        mark="recovery",
+        discarded=True,
+        trim_start=4,
+        trim_end=2,
+        by="ada",
+    ),
     b.FleetState(paused=True, scripted_paused=True, help_sla_s=45.0),
 )
 
@@ -324,6 +353,16 @@ MANIFEST = episode.EpisodeManifest(
     complete=True,
     control_period_s=0.05,
 )
+# An episode of a robot that computes values has a column more.
+VALUED_HEADER = msgspec.structs.replace(HEADER, value_number=3, value_sha256=SHA)
+VALUED_STEPS = [replace(STEPS[0], value=-0.25), STEPS[1]]
+VALUED_MANIFEST = msgspec.structs.replace(
+    MANIFEST,
+    header=VALUED_HEADER,
+    interventions=(msgspec.structs.replace(MANIFEST.interventions[0], value=-0.5),),
+)
+# What says more than its first golden file does.
+VALUED_KINDS = (m.Heartbeat, m.Telemetry, m.Assignment, b.RobotTelemetry)
 VIEWER_HEADER = FrameHeader(
     robot="robot-1", camera="front", size="full", seq=5, t_wall_ns=WALL, age_ms=12.5
 )
@@ -338,8 +377,13 @@ def golden_files() -> dict[str, bytes]:
             files[f"{name}.msgpack"] = encode_link(message)
         if type(message) in TEXT_KINDS:
             files[f"{name}.json"] = encode_text(message).encode()
+        if type(message) in VALUED_KINDS:
+            kind = "msgpack" if type(message) in BINARY_KINDS else "json"
+            files[f"valued/{name}.{kind}"] = files[f"{name}.{kind}"]
     files["part.arrow"] = episode.encode_part(HEADER, STEPS)
     files["manifest.json"] = episode.encode_manifest(MANIFEST)
+    files["valued_part.arrow"] = episode.encode_part(VALUED_HEADER, VALUED_STEPS)
+    files["valued_manifest.json"] = episode.encode_manifest(VALUED_MANIFEST)
     files["viewer.frame"] = pack_frame(VIEWER_HEADER, b"\xff\xd8jpeg\xff\xd9")
     files["spec.json"] = msgspec.json.encode(SPEC)
     files["seeing_spec.json"] = msgspec.json.encode(SEEING_SPEC)
@@ -347,8 +391,8 @@ def golden_files() -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    GOLDEN.mkdir(parents=True, exist_ok=True)
     for name, data in golden_files().items():
+        (GOLDEN / name).parent.mkdir(parents=True, exist_ok=True)
         if not (GOLDEN / name).exists():
             (GOLDEN / name).write_bytes(data)
             print("written", name)

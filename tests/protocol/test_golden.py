@@ -3,6 +3,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from fleet.protocol import codec, episode
@@ -72,7 +73,9 @@ def test_examples_use_no_default_where_another_value_is_possible():
 
 
 # Arrow's bytes may change between its releases; the part's content is tested below.
-@pytest.mark.parametrize("name", sorted(examples.golden_files().keys() - {"part.arrow"}))
+@pytest.mark.parametrize(
+    "name", sorted(n for n in examples.golden_files() if not n.endswith(".arrow"))
+)
 def test_what_is_written_today_says_what_the_newest_golden_file_says(name):
     golden, today = (examples.GOLDEN / name).read_bytes(), examples.golden_files()[name]
     if name == "viewer.frame":
@@ -113,9 +116,33 @@ def test_an_episode_part_once_written_opens_for_ever():
     np.testing.assert_array_equal(part.array("command_age_ms"), [np.nan, 12.5])
 
 
-def test_a_manifest_once_written_decodes_for_ever():
-    data = (examples.GOLDEN / "manifest.json").read_bytes()
-    assert episode.decode_manifest(data) == examples.MANIFEST
+def test_an_episode_part_with_values_opens_for_ever_and_declares_its_column():
+    path = examples.GOLDEN / "valued_part.arrow"
+    part = episode.open_part(str(path))
+    assert part.header == examples.VALUED_HEADER
+    np.testing.assert_array_equal(part.array("value"), [-0.25, np.nan])
+    # A column that the header does not announce, or one that is missing, is another format.
+    for header, steps in [
+        (examples.HEADER, examples.VALUED_STEPS),
+        (examples.VALUED_HEADER, examples.STEPS),
+    ]:
+        table = episode.open_part(episode.encode_part(header, steps)).table
+        assert ("value" in table.column_names) == bool(header.value_sha256)
+    lying = part.table.drop_columns(["value"])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, lying.schema) as writer:
+        writer.write_table(lying)
+    with pytest.raises(episode.BadEpisode, match="columns differ"):
+        episode.open_part(sink.getvalue().to_pybytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "manifest"),
+    [("manifest.json", examples.MANIFEST), ("valued_manifest.json", examples.VALUED_MANIFEST)],
+)
+def test_a_manifest_once_written_decodes_for_ever(name: str, manifest: episode.EpisodeManifest):
+    data = (examples.GOLDEN / name).read_bytes()
+    assert episode.decode_manifest(data) == manifest
 
 
 def test_a_frame_for_a_viewer_once_written_unpacks_for_ever():

@@ -9,6 +9,7 @@ from fleet.protocol import browser as b
 from fleet.protocol import codec
 from fleet.services import events
 from fleet.services.live.bus import Bus
+from fleet.services.live.links import watches
 
 if TYPE_CHECKING:
     from fleet.services.live.hub import Hub
@@ -17,6 +18,7 @@ _state = msgspec.json.Decoder(b.RobotState)
 _answer = msgspec.json.Decoder(b.CommandAnswer)
 _fleet = msgspec.json.Decoder(b.FleetState)
 _help = msgspec.json.Decoder(b.HelpState)
+_correction = msgspec.json.Decoder(b.CorrectionState)
 _policies = msgspec.msgpack.Decoder(events.PolicyForRobots)
 _links = msgspec.msgpack.Decoder(events.LinkTaken)
 _asks = msgspec.msgpack.Decoder(events.Asking)
@@ -46,6 +48,7 @@ class Exchange:
             events.ASKS,
             events.PASSES,
             events.HELP,
+            events.CORRECTIONS,
         )
         self.bus.start()
         events.listen(self.from_thread)
@@ -85,10 +88,19 @@ class Exchange:
                     operator.send_state(("fleet",), text)
             case ["help"]:
                 hub.help.learn(_help.decode(payload))
+            case ["corrections"]:
+                self._tell(_correction.decode(payload))
             case ["commands", robot] if robot in hub.links:
                 hub.command(robot, codec.decode_to_robot(payload))
             case ["demand" | "telemetry" | "feed" as kind, robot, *feed]:
                 hub.feeds.on_bus(kind, robot, feed, payload)
+
+    def _tell(self, state: b.CorrectionState) -> None:
+        """State: one slot a span; who reads slowly gets its newest."""
+        text = codec.encode_text(state)
+        for operator in self._hub.operators:
+            if watches(operator.watch, state.robot):
+                operator.send_state(("correction", state.robot, state.episode, state.epoch), text)
 
     def _learn(self, state: b.RobotState) -> None:
         # Of a robot that is here, only this process knows better.

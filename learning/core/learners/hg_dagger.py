@@ -17,7 +17,10 @@ Departures
 - The steps before a takeover are flagged as the policy's mistake (Sirius) and never imitated.
 - Weights are averaged (EMA), and the average is what robots run.
 - Corrections count even when the episode fails later: they are what the person would do there.
-  An aborted episode is discarded whole; aborting is how an operator throws a fumble away.
+  An aborted episode is discarded whole; one correction of it is discarded, trimmed or marked by
+  itself, after the fact (`services.corrections`): what was left out is no target for any learner.
+- A span that people marked as a recovery is imitated like a correction, as RaC does (arXiv
+  2509.07953); `recoveries` leaves them out.
 - `autonomous_successes` also imitates what the policy did in episodes that succeeded without an
   intervention. It is not HG-DAgger, it is self-imitation, and off by default.
 - `sirius_weights` weighs the samples by where they came from (Sirius, Liu et al. 2022, arXiv
@@ -33,7 +36,7 @@ from fleet.protocol.control import ControlLabel
 from learning.core.learners.base import register
 from learning.core.learners.imitation import Imitation, ImitationConfig
 from learning.core.parallel import sum_of_ranks
-from learning.core.records import EpisodeRecord
+from learning.core.records import EpisodeRecord, SpanMark
 from learning.core.types import Batch
 
 # Sirius: the share of a batch's weight that corrections get.
@@ -45,6 +48,8 @@ class HgDaggerConfig(ImitationConfig, frozen=True, kw_only=True, forbid_unknown_
 
     # Also imitate episodes that succeeded without an intervention (a departure, see above).
     autonomous_successes: bool = False
+    # Also imitate how operators brought the robot back from a bad state, where marked so.
+    recoveries: bool = True
     # Weigh corrections up to half of a batch, as Sirius does (a departure, see above).
     sirius_weights: bool = False
 
@@ -65,6 +70,8 @@ class HgDagger(Imitation):
         mode = record.control_mode
         imitated = mode == ControlLabel.HUMAN
         touched = imitated.any() or (mode == ControlLabel.TRANSITION).any()
+        if not self.config.recoveries and record.mark is not None:
+            imitated = imitated & (record.mark != SpanMark.RECOVERY)
         if self.config.autonomous_successes and record.outcome == "success" and not touched:
             imitated = mode == ControlLabel.POLICY
         return np.asarray(imitated & ~record.before_takeover)

@@ -145,10 +145,10 @@ def save_policy(policy: Policy, *, base: bytes | None = None) -> bytes:
         }
         ref = BaseRef(sha256=sha256_of(base), size_bytes=len(base))
         metadata["base"] = msgspec.json.encode(ref).decode()
-    return _in_order(save_tensors(tensors, metadata))
+    return in_order(save_tensors(tensors, metadata))
 
 
-def _in_order(artifact: bytes) -> bytes:
+def in_order(artifact: bytes) -> bytes:
     """Sort the header, which safetensors writes in random order: equal weights have one hash."""
     size = int.from_bytes(artifact[:8], "little")
     header = msgspec.json.encode(msgspec.json.decode(artifact[8 : 8 + size]), order="deterministic")
