@@ -17,8 +17,11 @@ export OMP_NUM_THREADS := 1
 # Nine processes import torch: what one compiled, the others read, whatever the shell prefers.
 export PYTHONDONTWRITEBYTECODE :=
 
+# Catalogs are read and merged by people: no line numbers, one string a line, nothing left behind.
+gathering := --no-location --no-wrap --no-obsolete -i .venv -i var -i tests -i scripts -i docs
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench experiment clean setup setup-dev
+.PHONY: help run test check words bench experiment clean setup setup-dev
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +50,13 @@ check: setup-dev ## ruff, mypy, import contracts, migrations, Django's deploy ch
 		ALLOWED_HOSTS=console.example REDIS_URL=rediss://redis.example \
 		DATABASE_URL=postgresql://postgres.example/sop SOP_VAR=var/check \
 		$(py) manage.py check --deploy --fail-level WARNING
+
+words: setup-dev ## gather the strings of the sources into locale/ and compile what is translated
+	$(py) manage.py makemessages --all $(gathering) -e html,txt,py -i static
+	$(py) manage.py makemessages --all $(gathering) -d djangojs -i vendor
+	@# The time of day is no change, and would be a conflict in every merge.
+	sed -i '/^"POT-Creation-Date/d' locale/*/LC_MESSAGES/*.po
+	$(py) manage.py compilemessages -i .venv -i var
 
 bench: setup-dev ## measure this machine; table, var/bench.json, and one line of JSON
 	@exec $(py) -m tests.bench $(ARGS)

@@ -5,6 +5,8 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from fleet.models import (
     FleetSettings,
@@ -90,13 +92,16 @@ class RobotAdmin(TellsRobots):
         token = robots.issue_token(obj)
         self._show(request, obj, token)
 
-    @admin.action(description="Issue new tokens (the old ones stop working)")
+    @admin.action(description=gettext_lazy("Issue new tokens (the old ones stop working)"))
     def issue_new_tokens(self, request: HttpRequest, queryset: QuerySet[Robot]) -> None:
         for robot in queryset:
             self._show(request, robot, robots.issue_token(robot))
 
     def _show(self, request: HttpRequest, robot: Robot, token: str) -> None:
-        text = f"Token of {robot.name}, shown this once: {token}"
+        text = _("Token of %(robot)s, shown this once: %(token)s") % {
+            "robot": robot.name,
+            "token": token,
+        }
         self.message_user(request, text, messages.WARNING)
 
 

@@ -8,6 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
+
+from fleet.phrases import said
 from learning.models import LearnerMetric
 from learning.selectors.dashboards import Cell
 from learning.selectors.evaluations import Line
@@ -61,13 +65,17 @@ def _mean(values: Any) -> float | None:
     return sum(numbers) / len(numbers) if numbers else None
 
 
+def _of(successes: int, trials: int) -> str:
+    return _("%(n)s of %(total)s") % {"n": successes, "total": trials}
+
+
 def success(points: Sequence[Point]) -> Figure | None:
     """Draw evaluated success over time with its Wilson 95 % band."""
     if not points:
         return None
     x = [point.at.isoformat() for point in points]
     text = [
-        f"{p.rate.successes} of {p.rate.n} [{p.rate.low:.2f}–{p.rate.high:.2f}]"
+        f"{_of(p.rate.successes, p.rate.n)} [{p.rate.low:.2f}–{p.rate.high:.2f}]"
         + (f" · v{p.first_policy}–v{p.last_policy}" if p.last_policy is not None else "")
         for p in points
     ]
@@ -80,12 +88,12 @@ def success(points: Sequence[Point]) -> Figure | None:
                 "fill": "tonexty", "fillcolor": "token:accent/0.18",
             },
             _line(
-                x, [p.rate.share for p in points], "success", "accent",
+                x, [p.rate.share for p in points], _("success"), "accent",
                 mode="lines+markers", text=text, hovertemplate="%{y:.2f} · %{text}<extra></extra>",
                 showlegend=False,
             ),
         ],
-        "layout": _layout("evaluated success", range=[-0.02, 1.02], tickformat=".1f"),
+        "layout": _layout(_("evaluated success"), range=[-0.02, 1.02], tickformat=".1f"),
     }  # fmt: skip
 
 
@@ -97,11 +105,16 @@ def loss(metrics: Sequence[LearnerMetric]) -> Figure | None:
     x = [m.step for m in points]
     return {
         "data": [
-            _line(x, [m.values["loss"] for m in points], "batch", "text"),
-            _line(x, [_mean(m.values.get("loss_online")) for m in points], "online", "accent"),
-            _line(x, [_mean(m.values.get("loss_offline")) for m in points], "offline", "faint"),
+            _line(x, [m.values["loss"] for m in points], _("batch"), "text"),
+            _line(x, [_mean(m.values.get("loss_online")) for m in points], _("online"), "accent"),
+            _line(
+                x,
+                [_mean(m.values.get("loss_offline")) for m in points],
+                pgettext("buffer", "offline"),
+                "faint",
+            ),
         ],
-        "layout": _layout("loss", rangemode="tozero"),
+        "layout": _layout(_("loss"), rangemode="tozero"),
     }
 
 
@@ -120,10 +133,20 @@ def omega(metrics: Sequence[LearnerMetric]) -> Figure | None:
         raw = [m.values.get("omega_raw", {}).get(task) for m in points]
         data.append(_line(x, used, task, colour, **group))
         dotted = {"dash": "dot", "width": 1.2}
-        data.append(_line(x, raw, f"{task}, raw", colour, line=dotted, showlegend=False, **group))
+        data.append(
+            _line(
+                x,
+                raw,
+                _("%(task)s, raw") % {"task": task},
+                colour,
+                line=dotted,
+                showlegend=False,
+                **group,
+            )
+        )
     return {
         "data": data,
-        "layout": _layout("ω online", range=[-0.02, 1.02]),
+        "layout": _layout(_("ω online"), range=[-0.02, 1.02]),
     }
 
 
@@ -137,10 +160,10 @@ def buffers(metrics: Sequence[LearnerMetric]) -> Figure | None:
     offline = [m.values["episodes_offline"] for m in points]
     return {
         "data": [
-            _line(x, online, "online", "accent"),
-            _line(x, offline, "offline (demonstrations)", "faint"),
+            _line(x, online, _("online"), "accent"),
+            _line(x, offline, _("offline (demonstrations)"), "faint"),
         ],
-        "layout": _layout("episodes", rangemode="tozero"),
+        "layout": _layout(_("episodes"), rangemode="tozero"),
     }
 
 
@@ -153,7 +176,7 @@ def versions(curves: Sequence[TaskCurve], *, task: str = "") -> Figure | None:
     for index, curve in enumerate(shown):
         x = [point.last for point in curve.points]
         text = [
-            f"{p.score.successes} of {p.score.trials} "
+            f"{_of(p.score.successes, p.score.trials)} "
             f"[{p.score.interval[0]:.2f}–{p.score.interval[1]:.2f}] · {p.words}"
             for p in curve.points
         ]
@@ -176,8 +199,8 @@ def versions(curves: Sequence[TaskCurve], *, task: str = "") -> Figure | None:
                 hovertemplate="%{y:.2f} · %{text}<extra>" + curve.task + "</extra>",
             )
         )
-    layout = _layout("held-out success", range=[-0.02, 1.02], tickformat=".1f")
-    layout["xaxis"] = {**layout["xaxis"], "title": {"text": "version", "font": {"size": 11}}}
+    layout = _layout(_("held-out success"), range=[-0.02, 1.02], tickformat=".1f")
+    layout["xaxis"] = {**layout["xaxis"], "title": {"text": _("version"), "font": {"size": 11}}}
     return {"data": data, "layout": {**layout, "hovermode": "closest"}}
 
 
@@ -188,29 +211,31 @@ def evaluation(lines: Sequence[Line], names: Sequence[str]) -> Figure | None:
         return None
     data = []
     for index, name in enumerate(names):
-        arms = [(line.name, line.arms[index]) for line in drawn if line.arms[index].score.trials]
+        arms = [
+            (said(line.name), line.arms[index]) for line in drawn if line.arms[index].score.trials
+        ]
         data.append(
             {
                 "type": "bar",
                 "name": name,
-                "x": [task for task, _ in arms],
-                "y": [arm.score.rate for _, arm in arms],
+                "x": [said(task) for task, arm in arms],
+                "y": [arm.score.rate for task, arm in arms],
                 "marker": {"color": f"token:{_SERIES[index]}"},
                 "error_y": {
                     "type": "data",
                     "symmetric": False,
                     "color": "token:muted",
                     "thickness": 1.2,
-                    "array": [arm.high - arm.score.rate for _, arm in arms],
-                    "arrayminus": [arm.score.rate - arm.low for _, arm in arms],
+                    "array": [arm.high - arm.score.rate for task, arm in arms],
+                    "arrayminus": [arm.score.rate - arm.low for task, arm in arms],
                 },
-                "text": [f"{a.score.successes} of {a.score.trials}" for _, a in arms],
+                "text": [_of(arm.score.successes, arm.score.trials) for task, arm in arms],
                 "textposition": "none",
                 "hovertemplate": "%{y:.2f} · %{text}<extra></extra>",
                 "showlegend": True,
             }
         )
-    layout = _layout("held-out success", range=[0, 1.02], tickformat=".1f")
+    layout = _layout(_("held-out success"), range=[0, 1.02], tickformat=".1f")
     return {"data": data, "layout": {**layout, "barmode": "group"}}
 
 

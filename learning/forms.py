@@ -7,8 +7,12 @@ from typing import Any
 from django import forms
 from django.db.models import Model
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 
 from fleet.models import Robot, Task
+from fleet.phrases import sentence
 from learning.exceptions import NotFound, Unprocessable
 from learning.models import PolicyVersion
 from learning.models.corrections import Mark
@@ -31,40 +35,45 @@ class VersionField(forms.CharField):
             return None
         match = _VERSION.fullmatch(text)
         if match is None:
-            raise forms.ValidationError("Write a learner and a version, such as “hg-dagger v12”.")
+            raise forms.ValidationError(
+                _("Write a learner and a version, such as “hg-dagger v12”.")
+            )
         try:
             return version_named(match[1], int(match[2]))
         except NotFound:
-            raise forms.ValidationError(f"{match[1]} has no version {match[2]}.") from None
+            raise forms.ValidationError(
+                _("%(learner)s has no version %(number)s."),
+                params={"learner": match[1], "number": match[2]},
+            ) from None
 
 
 class EvaluationForm(forms.Form):
     """What a person declares before an evaluation."""
 
-    first = VersionField(label="Version", max_length=80)
-    second = VersionField(label="Compared with", max_length=80, required=False)
+    first = VersionField(label=_("Version"), max_length=80)
+    second = VersionField(label=_("Compared with"), max_length=80, required=False)
     tasks = forms.ModelMultipleChoiceField(
         queryset=Task.objects.order_by("name"),
         to_field_name="name",
         widget=forms.CheckboxSelectMultiple,
     )
     trials_per_task = forms.IntegerField(
-        label="Trials per task", initial=20, min_value=1, max_value=MAX_TRIALS_PER_TASK
+        label=_("Trials per task"), initial=20, min_value=1, max_value=MAX_TRIALS_PER_TASK
     )
     timeout_ticks = forms.IntegerField(
-        label="Timeout in ticks", min_value=1, max_value=1_000_000, required=False
+        label=_("Timeout in ticks"), min_value=1, max_value=1_000_000, required=False
     )
     max_robots = forms.IntegerField(
-        label="Robots at most", min_value=1, max_value=1000, required=False
+        label=_("Robots at most"), min_value=1, max_value=1000, required=False
     )
-    target = forms.FloatField(label="Target success", min_value=0, max_value=1, required=False)
-    stop_when_decided = forms.BooleanField(label="Stop when decided", required=False)
+    target = forms.FloatField(label=_("Target success"), min_value=0, max_value=1, required=False)
+    stop_when_decided = forms.BooleanField(label=_("Stop when decided"), required=False)
 
 
 class NamedField(forms.CharField):
     """The name of a row, as addresses carry it."""
 
-    def __init__(self, model: type[Model], *, label: str) -> None:
+    def __init__(self, model: type[Model], *, label: "Words") -> None:
         """Look for the name among the rows of `model`."""
         super().__init__(label=label, max_length=64, required=False)
         self.model = model
@@ -74,20 +83,23 @@ class NamedField(forms.CharField):
         text = super().clean(value)
         row = self.model.objects.filter(name=text).first() if text else None
         if text and row is None:
-            raise forms.ValidationError(f"No {self.label.lower()} is named “{text}”.")
+            raise forms.ValidationError(
+                _("No %(kind)s is named “%(name)s”."),
+                params={"kind": self.label.lower(), "name": text},
+            )
         return row
 
 
 class DayField(forms.DateField):
     """A calendar day that the database can hold."""
 
-    def __init__(self, *, label: str) -> None:
+    def __init__(self, *, label: "Words") -> None:
         """Take days as browsers send them."""
         super().__init__(
             label=label,
             required=False,
             input_formats=["%Y-%m-%d"],
-            error_messages={"invalid": "Write a day as year-month-day, such as 2026-11-22."},
+            error_messages={"invalid": _("Write a day as year-month-day, such as 2026-11-22.")},
         )
 
     def clean(self, value: Any) -> datetime | None:
@@ -96,73 +108,86 @@ class DayField(forms.DateField):
         if day is None:
             return None
         if not 1970 <= day.year <= 2200:
-            raise forms.ValidationError("Choose a day between the years 1970 and 2200.")
+            raise forms.ValidationError(_("Choose a day between the years 1970 and 2200."))
         return timezone.make_aware(datetime.combine(day, time.min))
 
 
-def _one_of(label: str, choices: list[tuple[str, str]], *, empty: bool = True) -> forms.ChoiceField:
+# What is shown: a text, or one that is translated when it is.
+Words = str | Promise
+
+
+def _one_of(
+    label: Words, choices: list[tuple[str, Words]], *, empty: bool = True
+) -> forms.ChoiceField:
     words = ", ".join(value for value, _ in choices)
     return forms.ChoiceField(
         label=label,
-        choices=[("", "any"), *choices] if empty else choices,
+        choices=[("", _("any")), *choices] if empty else choices,
         required=False,
-        error_messages={"invalid_choice": f"“%(value)s” is none of: {words}."},
+        error_messages={
+            "invalid_choice": format_lazy(_("“%(value)s” is none of: {words}."), words=words)
+        },
     )
 
 
-def _number(label: str) -> forms.IntegerField:
+def _number(label: Words) -> forms.IntegerField:
     return forms.IntegerField(label=label, min_value=0, max_value=2**31 - 1, required=False)
 
 
 class SearchForm(forms.Form):
     """The filters, the order and the place in the list that an address of the browser carries."""
 
-    q = forms.CharField(label="Search", max_length=200, required=False)
-    task = NamedField(Task, label="Task")
-    robot = NamedField(Robot, label="Robot")
-    purpose = _one_of("Purpose", Purpose.choices)
+    q = forms.CharField(label=_("Search"), max_length=200, required=False)
+    task = NamedField(Task, label=_("Task"))
+    robot = NamedField(Robot, label=_("Robot"))
+    purpose = _one_of(_("Purpose"), Purpose.choices)
     outcome = _one_of(
-        "Outcome",
-        [*Judgement.choices, (search.CUT_SHORT, "Cut short"), (search.OPEN, "Still uploading")],
-    )
-    corrected = _one_of("Corrected", [("1", "by an operator"), ("0", "not at all")])
-    marked = _one_of(
-        "Marked",
+        _("Outcome"),
         [
-            (Mark.CORRECTION, "correction"),
-            (Mark.RECOVERY, "recovery"),
-            (search.DISCARDED, "correction discarded"),
+            *Judgement.choices,
+            (search.CUT_SHORT, _("Cut short")),
+            (search.OPEN, _("Still uploading")),
         ],
     )
-    labelled = _one_of("Labelled", [("1", "by a person"), ("0", "not yet")])
-    by = forms.CharField(label="Corrected or labelled by", max_length=150, required=False)
-    policy_from = _number("Policy from")
-    policy_to = _number("Policy to")
-    made = VersionField(label="Made by version", max_length=80, required=False)
-    trained = VersionField(label="Trained version", max_length=80, required=False)
-    since = DayField(label="From day")
-    until = DayField(label="To day")
-    sort = _one_of(
-        "Order", [(name, order.words) for name, order in search.ORDERS.items()], empty=False
+    corrected = _one_of(_("Corrected"), [("1", _("by an operator")), ("0", _("not at all"))])
+    marked = _one_of(
+        _("Marked"),
+        [
+            (Mark.CORRECTION, _("correction")),
+            (Mark.RECOVERY, _("recovery")),
+            (search.DISCARDED, _("correction discarded")),
+        ],
     )
-    after = forms.CharField(label="Place", max_length=120, required=False)
-    before = forms.CharField(label="Place", max_length=120, required=False)
+    labelled = _one_of(_("Labelled"), [("1", _("by a person")), ("0", _("not yet"))])
+    by = forms.CharField(label=_("Corrected or labelled by"), max_length=150, required=False)
+    policy_from = _number(_("Policy from"))
+    policy_to = _number(_("Policy to"))
+    made = VersionField(label=_("Made by version"), max_length=80, required=False)
+    trained = VersionField(label=_("Trained version"), max_length=80, required=False)
+    since = DayField(label=_("From day"))
+    until = DayField(label=_("To day"))
+    sort = _one_of(
+        _("Order"), [(name, order.words) for name, order in search.ORDERS.items()], empty=False
+    )
+    after = forms.CharField(label=_("Place"), max_length=120, required=False)
+    before = forms.CharField(label=_("Place"), max_length=120, required=False)
 
     def clean(self) -> dict[str, Any]:
         """Check what spans two fields, and read the place in the chosen order."""
         said = super().clean()
         low, high = said.get("policy_from"), said.get("policy_to")
         if low is not None and high is not None and low > high:
-            self.add_error("policy_to", f"There is no policy between {low} and {high}.")
+            words = _("There is no policy between %(low)s and %(high)s.")
+            self.add_error("policy_to", words % {"low": low, "high": high})
         first, last = said.get("since"), said.get("until")
         if first and last and first > last:
-            self.add_error("until", "The last day is before the first.")
+            self.add_error("until", _("The last day is before the first."))
         for side in ("after", "before"):
             if said.get(side):
                 try:
                     said[side] = search.cursor_from(said[side], said.get("sort") or "newest")
                 except Unprocessable as error:
-                    self.add_error(side, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+                    self.add_error(side, sentence(error))
         return said
 
     def search(self) -> search.Search:
@@ -192,27 +217,27 @@ class DashboardForm(forms.Form):
     """What dashboards are about, as their address carries it."""
 
     RANGES = {
-        "day": ("last 24 hours", timedelta(days=1)),
-        "week": ("last 7 days", timedelta(days=7)),
-        "month": ("last 30 days", timedelta(days=30)),
-        "year": ("last 365 days", timedelta(days=365)),
+        "day": (_("last 24 hours"), timedelta(days=1)),
+        "week": (_("last 7 days"), timedelta(days=7)),
+        "month": (_("last 30 days"), timedelta(days=30)),
+        "year": (_("last 365 days"), timedelta(days=365)),
     }
 
-    range = _one_of("Range", [(name, words) for name, (words, _) in RANGES.items()], empty=False)
-    since = DayField(label="From day")
-    until = DayField(label="To day")
-    axis = _one_of("By", [("time", "time"), ("version", "policy version")], empty=False)
-    split = _one_of("Split by", list(dashboards.SPLITS.items()), empty=False)
-    task = NamedField(Task, label="Task")
-    robot = NamedField(Robot, label="Robot")
-    site = forms.CharField(label="Site", max_length=64, required=False)
+    range = _one_of(_("Range"), [(name, words) for name, (words, _) in RANGES.items()], empty=False)
+    since = DayField(label=_("From day"))
+    until = DayField(label=_("To day"))
+    axis = _one_of(_("By"), [("time", _("time")), ("version", _("policy version"))], empty=False)
+    split = _one_of(_("Split by"), list(dashboards.SPLITS.items()), empty=False)
+    task = NamedField(Task, label=_("Task"))
+    robot = NamedField(Robot, label=_("Robot"))
+    site = forms.CharField(label=_("Site"), max_length=64, required=False)
 
     def clean(self) -> dict[str, Any]:
         """Check what spans two fields."""
         said = super().clean()
         first, last = said.get("since"), said.get("until")
         if first and last and first > last:
-            self.add_error("until", "The last day is before the first.")
+            self.add_error("until", _("The last day is before the first."))
         return said
 
     def frame(self, now: datetime) -> dashboards.Frame:

@@ -23,6 +23,7 @@ find_library libOSMesa || missing+=(libosmesa6) # MuJoCo renders without a scree
 if [ "$what" = dev ]; then
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
     command -v node >/dev/null || missing+=(nodejs)
+    command -v xgettext >/dev/null || missing+=(gettext)
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 fi
 

@@ -62,6 +62,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "sop_web.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -79,9 +80,13 @@ TEMPLATES = [
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "sop_web.words.page_words",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
+            # Every template has words: {% translate %}, and |said for those that come in English.
+            "builtins": ["django.templatetags.i18n", "fleet.templatetags.words"],
         },
     },
 ]
@@ -216,9 +221,19 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not PRODUCTION
 
 # ---- words and times -------------------------------------------------------------------------
-LANGUAGE_CODE = "en-us"
+# A person's choice (a cookie) comes before what the browser asks for; English is what is left.
+LANGUAGE_CODE = "en"
+# Each in its own words, as whoever looks for it reads it. docs/translating.md says how to add one.
+LANGUAGES = [("en", "English"), ("zh-hans", "中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_SECURE = HTTPS
+LANGUAGE_COOKIE_HTTPONLY = True
+USE_I18N = True
+# Figures are read by scripts and style sheets too: no separators of thousands.
+USE_THOUSAND_SEPARATOR = False
 TIME_ZONE = env.text("TIME_ZONE", "UTC")
-USE_I18N = False
 USE_TZ = True
 
 # ---- logs ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from fleet.models.tasks import Task, validate_name
 from fleet.protocol.control import Mode
@@ -31,18 +32,20 @@ class FleetSettings(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(1e-9), MaxValueValidator(1e6)],
-        help_text="τ, in the action's unit squared; the learner page shows what it was at takeovers"
-        ". Empty: doubt never asks.",
+        help_text=_(
+            "τ, in the action's unit squared; the learner page shows what it was at takeovers"
+            ". Empty: doubt never asks."
+        ),
     )
     help_still_s = models.FloatField(
         default=4.0,
         validators=[MinValueValidator(0), MaxValueValidator(3600)],
-        help_text="A robot that hardly moved for this long asks for help; 0: never.",
+        help_text=_("A robot that hardly moved for this long asks for help; 0: never."),
     )
     help_failures = models.PositiveIntegerField(
         default=3,
         validators=[MaxValueValidator(1000)],
-        help_text="A robot that failed at a task this often in a row asks for help; 0: never.",
+        help_text=_("A robot that failed at a task this often in a row asks for help; 0: never."),
     )
     help_value_drop = models.FloatField(
         null=True,
@@ -66,7 +69,7 @@ class FleetSettings(models.Model):
     )
 
     class Meta:
-        verbose_name_plural = "fleet settings"
+        verbose_name_plural = _("fleet settings")
         constraints = [
             models.CheckConstraint(name="fleet_settings_is_one_row", condition=Q(pk=1)),
             models.CheckConstraint(

@@ -3,12 +3,13 @@
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
 
 from fleet.protocol.spec import TaskSpec
 
 # The wire's Name (fleet.protocol.spec), as a form validator.
 validate_name = RegexValidator(
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", "Letters, digits, dots, dashes and underscores only."
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", _("Letters, digits, dots, dashes and underscores only.")
 )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from fleet.models import FleetSettings, Operator, OperatorKind, PolicyReport, Robot, Role, Task
 from fleet.protocol.control import Mode
@@ -15,12 +17,12 @@ from fleet.protocol.messages import STALE_AFTER_S
 # Rows of the newest reports on a robot's page: two a version.
 REPORTS_SHOWN = 12
 _WORDS = {
-    "autonomous": "Autonomous",
-    "human": "Human",
-    "holding": "Holding",
-    "stopped": "Stopped",
-    "stale": "Stale",
-    "offline": "Offline",
+    "autonomous": gettext_lazy("Autonomous"),
+    "human": gettext_lazy("Human"),
+    "holding": gettext_lazy("Holding"),
+    "stopped": gettext_lazy("Stopped"),
+    "stale": gettext_lazy("Stale"),
+    "offline": gettext_lazy("Offline"),
 }
 
 
@@ -72,19 +74,21 @@ def cameras_of(robot: Robot) -> list[dict[str, Any]]:
 def policy_words(robot: Robot) -> str:
     """Return the version a robot runs, and how many versions it is behind unless it is to be."""
     if robot.reported_number is None:
-        return "no policy"
+        return _("no policy")
     if robot.evaluation:
-        return f"v{robot.reported_number} under evaluation"
+        return _("v%(number)s under evaluation") % {"number": robot.reported_number}
     behind = max(0, (robot.assigned_number or 0) - robot.reported_number)
-    late = f" · {behind} behind" if behind else ""
-    return f"v{robot.reported_number}{late}"
+    if not behind:
+        return f"v{robot.reported_number}"
+    numbers = {"number": robot.reported_number, "late": behind}
+    return _("v%(number)s · %(late)s behind") % numbers
 
 
 def evaluation_words(robot: Robot) -> str:
     """Return what held-out work a robot does; empty when it trains."""
     if robot.evaluation and robot.reported_number is not None:
-        return f"Evaluates v{robot.reported_number}"
-    return "Evaluation" if robot.purpose == "eval" else ""
+        return _("Evaluates v%(number)s") % {"number": robot.reported_number}
+    return _("Evaluation") if robot.purpose == "eval" else ""
 
 
 def tiles() -> list[Tile]:
@@ -96,13 +100,14 @@ def _tile(robot: Robot) -> Tile:
     kind = condition(robot)
     cameras = cameras_of(robot)
     since = robot.reported_since
+    time = f"{timezone.localtime(since):%H:%M:%S}" if since else ""
     return Tile(
         robot=robot,
         kind=kind,
-        words=_WORDS[kind],
+        words=str(_WORDS[kind]),
         camera=cameras[0]["name"] if cameras else "",
         policy=policy_words(robot),
-        since=f"since {timezone.localtime(since):%H:%M:%S}" if since else "",
+        since=_("since %(time)s") % {"time": time} if time else "",
         evaluation=evaluation_words(robot) if kind not in ("offline", "stale") else "",
         why=_silence(robot) if kind in ("offline", "stale") else "",
     )
@@ -110,8 +115,8 @@ def _tile(robot: Robot) -> Tile:
 
 def _silence(robot: Robot) -> str:
     if robot.last_heartbeat_at is None:
-        return "never connected"
-    return f"last heard {timesince(robot.last_heartbeat_at, depth=1)} ago"
+        return _("never connected")
+    return _("last heard %(age)s ago") % {"age": timesince(robot.last_heartbeat_at, depth=1)}
 
 
 def task_names() -> list[str]:

@@ -6,10 +6,12 @@ from typing import Any, Protocol
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from fleet.exceptions import NotAllowed, Refusal, RobotUnknown
 from fleet.models import Operator, Role
+from fleet.phrases import sentence
 from fleet.selectors import pages
 from fleet.selectors.access import access_operator, access_robot, require_role
 from fleet.services.robots import change_settings
@@ -30,11 +32,11 @@ def refused(request: HttpRequest, error: Refusal) -> HttpResponse:
         request,
         "refused.html",
         {
-            "title": "No such robot" if unknown else "Not allowed",
-            "reason": f"{str(error)[:1].upper()}{str(error)[1:]}.",
-            "next_step": "The fleet page lists every robot."
+            "title": _("No such robot") if unknown else _("Not allowed"),
+            "reason": sentence(error),
+            "next_step": _("The fleet page lists every robot.")
             if unknown
-            else "Ask an administrator for the role, or sign in with another account.",
+            else _("Ask an administrator for the role, or sign in with another account."),
         },
         status=404 if unknown else 403,
     )

@@ -4,6 +4,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from fleet.exceptions import NotAllowed, RobotUnknown
@@ -24,7 +25,8 @@ def stop_fleet(request: HttpRequest) -> HttpResponse:
     if _wants_json(request):
         return JsonResponse({"stop_id": stop.stop_id})
     messages.warning(
-        request, "Stop sent to every robot. Each tile says Stopped when its robot confirmed it."
+        request,
+        _("Stop sent to every robot. Each tile says Stopped when its robot confirmed it."),
     )
     return redirect("fleet:fleet")
 
@@ -42,7 +44,9 @@ def stop_robot(request: HttpRequest, name: str) -> HttpResponse:
     if _wants_json(request):
         return JsonResponse({"stop_id": stop.stop_id})
     messages.warning(
-        request, f"Stop sent to {robot.name}. It says Stopped when the robot confirmed it."
+        request,
+        _("Stop sent to %(robot)s. It says Stopped when the robot confirmed it.")
+        % {"robot": robot.name},
     )
     return redirect("fleet:robot", name=robot.name)
 

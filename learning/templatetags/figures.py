@@ -6,6 +6,7 @@ from typing import Any
 
 from django import template
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from learning.selectors.evaluations import Arm
 from learning.selectors.metrics import Rate
@@ -30,12 +31,13 @@ def interval(rate: Rate | Arm) -> str:
 def ago(at: datetime | None) -> str:
     """Return how long ago `at` was, in the largest unit that fits: "6 s ago"."""
     if at is None:
-        return "never"
+        return _("never")
     seconds = max(0.0, (timezone.now() - at).total_seconds())
     for unit, length in (("d", 129_600), ("h", 5400), ("min", 90)):
         if seconds >= length:
-            return f"{seconds / {'d': 86_400, 'h': 3600, 'min': 60}[unit]:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            number = f"{seconds / {'d': 86_400, 'h': 3600, 'min': 60}[unit]:.0f}"
+            return _("%(age)s ago") % {"age": f"{number} {unit}"}
+    return _("%(age)s ago") % {"age": f"{seconds:.0f} s"}
 
 
 @register.filter

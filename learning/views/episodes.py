@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from fleet.models import Operator, Robot, Task
+from fleet.phrases import said
 from fleet.views.pages import operator_page
 from learning.forms import SearchForm
 from learning.models import Episode
@@ -48,7 +49,7 @@ def _chips(form: SearchForm) -> list[dict[str, str]]:
         chips.append(
             {
                 "label": field.label,
-                "value": words.lower() if words != value else value,
+                "value": said(str(words).lower()) if words != value else value,
                 "without": _address(form, leave_out=(name, "after", "before")),
             }
         )
@@ -73,15 +74,15 @@ def _found(form: SearchForm) -> dict[str, Any]:
                 for name, errors in form.errors.items()
             ]
         }
-    said = form.cleaned_data
-    found = find(form.search(), after=said["after"] or None, before=said["before"] or None)
+    read = form.cleaned_data
+    found = find(form.search(), after=read["after"] or None, before=read["before"] or None)
     place = ("after", "before")
     return context | {
         "found": found,
         "first": _address(form, leave_out=place),
         "newer": found.newer and _address(form, leave_out=("after",), before=str(found.newer)),
         "older": found.older and _address(form, leave_out=("before",), after=str(found.older)),
-        "elsewhere": bool(said["after"] or said["before"]),
+        "elsewhere": bool(read["after"] or read["before"]),
         "anything": bool(found.episodes) or bool(context["chips"]) or Episode.objects.exists(),
     }
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from fleet.models import Operator, Role, Task
+from fleet.phrases import sentence
 from fleet.selectors.access import require_role
 from fleet.views.pages import operator_page
 from learning import charts
@@ -53,7 +54,7 @@ def evaluations(request: HttpRequest, operator: Operator) -> HttpResponse:
                 asked = request_evaluation(operator=operator, **values)
                 return redirect("learning:evaluation", uid=asked.uid)
             except Unprocessable as error:
-                form.add_error(None, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+                form.add_error(None, sentence(error))
     page = Paginator(recent_evaluations(), EVALUATIONS_A_PAGE).get_page(request.GET.get("page"))
     context = {
         "section": "evaluations",

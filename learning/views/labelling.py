@@ -8,10 +8,13 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 from msgspec import Meta
 
 from fleet.models import Operator, Role
+from fleet.phrases import said
 from fleet.views.pages import operator_page
 from learning import tasks
 from learning.exceptions import Forbidden, LearningError, Unprocessable
@@ -197,11 +200,15 @@ def bulk(request: HttpRequest, operator: Operator) -> HttpResponse:
         outcome = request.POST.get("outcome", "")
         labels = label_many(episode_uids=uids, operator=operator, outcome=outcome)
     except LearningError as error:
-        messages.error(request, f"Nothing was labelled: {error}.")
+        messages.error(request, _("Nothing was labelled: %(why)s.") % {"why": said(str(error))})
     else:
         tasks.enqueue_derivation([label.episode_id for label in labels])
-        many = "1 episode" if len(labels) == 1 else f"{len(labels)} episodes"
-        messages.success(request, f"{many} labelled {outcome}.")
+        words = ngettext(
+            "%(n)s episode labelled %(outcome)s.",
+            "%(n)s episodes labelled %(outcome)s.",
+            len(labels),
+        )
+        messages.success(request, words % {"n": len(labels), "outcome": said(outcome)})
     return redirect(_own_address(request.POST.get("next", "")))
 
 

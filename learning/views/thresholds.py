@@ -5,9 +5,11 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from fleet.models import Operator, Role
+from fleet.phrases import said
 from fleet.views.pages import operator_page
 from learning import tasks
 from learning.exceptions import LearningError, NotFound
@@ -64,10 +66,10 @@ def move(request: HttpRequest, operator: Operator, name: str) -> HttpResponse:
             raise LearningError("a share is a whole number of percent, 1 to 99")
         move_task_threshold(learner_named(name), task=task, positive=int(percent) / 100)
     except LearningError as error:
-        messages.error(request, f"The threshold was not moved: {error}.")
+        why = said(str(error))
+        messages.error(request, _("The threshold was not moved: %(why)s.") % {"why": why})
     else:
         tasks.enqueue_value_work()
-        messages.success(
-            request, f"{task}: {percent} % of the free steps are asked to be positive."
-        )
+        words = _("%(task)s: %(percent)s %% of the free steps are asked to be positive.")
+        messages.success(request, words % {"task": task, "percent": percent})
     return redirect(reverse("learning:thresholds"))

@@ -1,4 +1,5 @@
 // Sound and browser notification when a robot asks for help: on every page, only for who wants it.
+import { fill, gettext, said } from "./language.js";
 import { pageLink } from "./link.js";
 import { reasonWords, rings } from "./queue.js";
 
@@ -36,7 +37,7 @@ function beep() {
 function notify(state) {
   if (globalThis.Notification?.permission !== "granted") return;
   // One notification a robot, whatever the number of tabs.
-  const note = new Notification(`${state.robot} asks for help`, { body: state.detail || reasonWords(state), tag: `help-${state.robot}` });
+  const note = new Notification(fill(gettext("%(robot)s asks for help"), { robot: state.robot }), { body: said(state.detail) || reasonWords(state), tag: `help-${state.robot}` });
   note.onclick = () => {
     window.focus();
     location.assign("/");
@@ -72,7 +73,7 @@ async function choose(box, words) {
 
 function describe(box, words) {
   if (!box.checked) words.textContent = "";
-  else words.textContent = globalThis.Notification?.permission === "granted" ? "on" : "sound only: this browser does not allow notifications here";
+  else words.textContent = globalThis.Notification?.permission === "granted" ? gettext("on") : gettext("sound only: this browser does not allow notifications here");
 }
 
 /** Listen, and tie the switch on this page to what was chosen, if there is one. */

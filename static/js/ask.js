@@ -1,5 +1,6 @@
 // On the robot page: asking for help with this robot, and what its own request says.
 import { typing } from "./keys.js";
+import { gettext } from "./language.js";
 import { pageLink } from "./link.js";
 import { write } from "./paint.js";
 import { askWords } from "./queue.js";
@@ -16,7 +17,7 @@ function paint() {
   write(box.querySelector("[data-ask-state]"), askWords(link.help.get(robot), { you: link.operator, mine }).words);
   if (!button) return;
   button.disabled = !link.online;
-  write(box.querySelector("[data-ask-word]"), asked() ? "No help needed" : "Ask for help");
+  write(box.querySelector("[data-ask-word]"), asked() ? gettext("No help needed") : gettext("Ask for help"));
 }
 
 function ask() {

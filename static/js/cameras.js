@@ -1,5 +1,6 @@
 // The pictures of one robot: which is large, how far it is zoomed in, and how old each is.
 import { STALE_VIDEO_MS } from "./drive.js";
+import { fill, gettext } from "./language.js";
 import { write } from "./paint.js";
 import { age } from "./words.js";
 
@@ -75,8 +76,9 @@ export class Cameras {
     driver.headingRad = heading ?? OWN_AXES_RAD;
     const hint = this.page.querySelector("[data-hint]");
     if (!hint) return;
-    const [side, axis] = driver.mirrored ? ["right", "+x"] : ["left", "−x"];
-    write(hint, heading != null ? `W moves away from this camera, A to its ${side}` : `W moves along the robot's +y axis, A along ${axis}`);
+    const seen = driver.mirrored ? gettext("W moves away from this camera, A to its right") : gettext("W moves away from this camera, A to its left");
+    const axis = driver.mirrored ? "+x" : "−x";
+    write(hint, heading != null ? seen : fill(gettext("W moves along the robot's +y axis, A along %(axis)s"), { axis }));
   }
 
   /** Put a camera into the large frame, and the one there into its place. */
@@ -122,11 +124,11 @@ export class Cameras {
       const frame = this.ages.get(name);
       const ms = frame.at(nowMs);
       const slot = view.querySelector("[data-age]");
-      write(slot, ms === Infinity ? "no frame" : `frame ${age(ms)}`);
+      write(slot, ms === Infinity ? gettext("no frame") : fill(gettext("frame %(age)s"), { age: age(ms) }));
       slot.dataset.stale = String(ms > STALE_VIDEO_MS);
       if (frame.takenWallMs) taken.push(frame.takenWallMs);
     }
     const apart = this.page.querySelector("[data-apart]");
-    if (apart) write(apart, taken.length > 1 ? `pictures ${age(Math.max(...taken) - Math.min(...taken))} apart` : "");
+    if (apart) write(apart, taken.length > 1 ? fill(gettext("pictures %(age)s apart"), { age: age(Math.max(...taken) - Math.min(...taken)) }) : "");
   }
 }

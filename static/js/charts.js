@@ -2,6 +2,7 @@
 //
 // Colours come as "token:<name>" and are taken from the stylesheet, so that one figure serves both
 // themes.
+import { fill, gettext } from "./language.js";
 import { write } from "./paint.js";
 import { age } from "./words.js";
 
@@ -52,7 +53,7 @@ export class Charts {
     this.asking = true;
     try {
       const answer = await fetch(this.root.dataset.figures, { headers: { Accept: "application/json" } });
-      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+      if (!answer.ok) throw new Error(fill(gettext("the server answered %(status)s"), { status: answer.status }));
       this.figures = await answer.json();
       this.fetchedMs = performance.now();
       this.draw();
@@ -99,7 +100,7 @@ export class Charts {
 
   showAge() {
     const slot = document.querySelector("[data-figures-age]");
-    if (slot) write(slot, Number.isNaN(this.fetchedMs) ? "loading" : `figures ${age(performance.now() - this.fetchedMs)} old`);
+    if (slot) write(slot, Number.isNaN(this.fetchedMs) ? gettext("loading") : fill(gettext("figures %(age)s old"), { age: age(performance.now() - this.fetchedMs) }));
   }
 }
 

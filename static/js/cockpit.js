@@ -8,6 +8,7 @@ import { condition, facts, holder, offers, takeoverOffer } from "./facts.js";
 import { Feeds } from "./feed.js";
 import { HandoverRow } from "./handover.js";
 import { Lamp } from "./lamp.js";
+import { fill, gettext, said as heard } from "./language.js";
 import { pageLink } from "./link.js";
 import { paint, write } from "./paint.js";
 
@@ -25,8 +26,7 @@ const feeds = new Feeds(document.body.dataset.feedSocket);
 const cameras = new Cameras({ page, spec, robot, feeds, changed: () => showFrame() });
 const episode = new Episode(page, spec);
 const driver = new Driver({ robot, actionNames: spec.action_names, low: spec.action_low, high: spec.action_high, headingRad: 0 });
-let state = null;
-let telemetry = null;
+let [state, telemetry] = [null, null];
 let asking = false;
 let saidMs = performance.now();
 // Whether a state with our lease was seen: one from before the grant must not look like its end.
@@ -46,14 +46,14 @@ function say(text, kind = "") {
 function takeOver() {
   if (mine() || asking || page.dataset.mayDrive !== "true") return;
   asking = link.send({ type: "TakeOver", robot, t_client_ms: performance.now() });
-  say(asking ? "Asked for the robot" : "No connection to the server.", asking ? "" : "bad");
+  say(asking ? gettext("Asked for the robot") : gettext("No connection to the server."), asking ? "" : "bad");
 }
 
 function handBack() {
   if (!mine()) return;
   link.send({ type: "HandBack", robot, epoch: driver.epoch });
   driver.release();
-  say("Handed back to the policy");
+  say(gettext("Handed back to the policy"));
   show();
 }
 
@@ -67,7 +67,7 @@ function lose(text) {
 function judge(outcome) {
   if (page.dataset.mayDrive !== "true" || !state?.heartbeat?.episode) return;
   link.send({ type: "Judge", robot, outcome, episode: state.heartbeat.episode });
-  say(`Judged this episode: ${outcome}`);
+  say(fill(gettext("Judged this episode: %(outcome)s"), { outcome: heard(outcome) }));
 }
 
 const actions = {
@@ -119,7 +119,7 @@ function show() {
   paint(page, said);
   for (const slot of document.querySelectorAll("header [data-live]")) write(slot, said[slot.dataset.live] ?? "");
   const kind = link.online ? condition(state) : "offline";
-  const offer = mine() ? { free: true, words: "Driving · hand back" } : takeoverOffer(state, kind, link.operator);
+  const offer = mine() ? { free: true, words: gettext("Driving · hand back") } : takeoverOffer(state, kind, link.operator);
   $("takeover").disabled = page.dataset.mayDrive !== "true" || !offer.free;
   write($("takeover-word"), offer.words);
   page.classList.toggle("mine", mine());
@@ -149,8 +149,8 @@ on("sop:state", (next) => {
   if (mine() && (next.lease ? next.lease.epoch > driver.epoch : seen)) {
     if (handover.passingTo) {
       driver.release();
-      say(`Handed over to ${handover.passingTo}`);
-    } else lose(next.lease ? `${holder(next, link.operator)} holds the robot now.` : "Your lease ended; the robot does not resume by itself.");
+      say(fill(gettext("Handed over to %(name)s"), { name: handover.passingTo }));
+    } else lose(next.lease ? fill(gettext("%(holder)s holds the robot now."), { holder: holder(next, link.operator) }) : gettext("Your lease ended; the robot does not resume by itself."));
   }
   show();
 });
@@ -162,13 +162,13 @@ on("sop:telemetry", (message) => {
 on("sop:takeover", (message) => {
   if (message.robot !== robot) return;
   asking = seen = false;
-  if (!message.lease) return say(message.reason || "The robot is not free.", "bad");
+  if (!message.lease) return say(heard(message.reason) || gettext("The robot is not free."), "bad");
   const gripper = spec.action_names.findIndex((name) => name.includes("gripper"));
   lamp.latency.forget();
   handover.passingTo = "";
   driver.grant(message.lease.epoch, gripper >= 0 && (telemetry?.action[gripper] ?? 0) > 0);
   controls.showGripper();
-  say("You are driving. Silence means hold; hand back with T.");
+  say(gettext("You are driving. Silence means hold; hand back with T."));
   show();
 });
 on("sop:answer", ({ robot: name, answer }) => {
@@ -181,15 +181,15 @@ on("sop:answer", ({ robot: name, answer }) => {
   if (answer.accepted) return;
   if (answer.command === "LeaseGranted") lose("");
   if (answer.command === "PassControl") handover.passingTo = "";
-  say(answer.reason || "The robot refused.", "bad");
+  say(heard(answer.reason) || gettext("The robot refused."), "bad");
 });
 on("sop:refused", (message) => {
   asking = false;
-  say(message.reason, "bad");
+  say(heard(message.reason), "bad");
 });
 on("sop:link", ({ online }) => {
   asking = false;
-  if (!online) lose("The connection broke: the robot holds and does not resume by itself.");
+  if (!online) lose(gettext("The connection broke: the robot holds and does not resume by itself."));
   show();
 });
 if (cameToTake()) document.body.addEventListener("sop:snapshot", takeOver, { once: true });

@@ -3,6 +3,7 @@ import { PERIOD_MS } from "./drive.js";
 import { bindDrag, PadReader } from "./hands.js";
 import { KEYS } from "./inputs.js";
 import { typing } from "./keys.js";
+import { gettext, pgettext } from "./language.js";
 import { write } from "./paint.js";
 import { faster, preferences, SPEEDS } from "./preferences.js";
 
@@ -148,7 +149,7 @@ export class Controls {
   }
 
   showGripper() {
-    write(this.page.querySelector("[data-gripper-word]"), this.driver.gripperClosed ? "closed" : "open");
+    write(this.page.querySelector("[data-gripper-word]"), this.driver.gripperClosed ? pgettext("gripper", "closed") : pgettext("gripper", "open"));
   }
 
   // ---- the clock ------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ export class Controls {
       slot.dataset.active = String(device.read() !== null);
       if (name !== "gamepad") continue;
       slot.dataset.present = String(device.present);
-      write(slot, device.present ? "Gamepad" : "No gamepad");
+      write(slot, device.present ? gettext("Gamepad") : gettext("No gamepad"));
     }
   }
 }

@@ -1,4 +1,5 @@
 // A correction just made: how long it was, what is left of it, what a key asks. Pure.
+import { fill, gettext } from "./language.js";
 
 export const KEYS = {
   Digit1: "correction", Numpad1: "correction", Digit2: "recovery", Numpad2: "recovery",
@@ -42,11 +43,13 @@ export const seconds = (steps, periodS) => `${(steps * periodS).toFixed(1)} s`;
  * @param {{steps: number, period_s: number, mark: string, discarded: boolean, trim_start: number, trim_end: number}} state
  */
 export function inWords({ steps, period_s: periodS, mark, discarded, trim_start: start, trim_end: end }) {
-  const name = mark === "recovery" ? "Recovery" : "Correction";
+  const recovery = mark === "recovery";
   const left = Math.max(0, steps - start - end);
   const whole = seconds(steps, periodS);
-  if (discarded) return `${name} of ${whole}, discarded`;
-  return left < steps ? `${name}: ${seconds(left, periodS)} of ${whole}` : `${name} of ${whole}`;
+  if (discarded) return fill(recovery ? gettext("Recovery of %(whole)s, discarded") : gettext("Correction of %(whole)s, discarded"), { whole });
+  const part = recovery ? gettext("Recovery: %(left)s of %(whole)s") : gettext("Correction: %(left)s of %(whole)s");
+  const all = recovery ? gettext("Recovery of %(whole)s") : gettext("Correction of %(whole)s");
+  return fill(left < steps ? part : all, { left: seconds(left, periodS), whole });
 }
 
 /**
@@ -55,10 +58,10 @@ export function inWords({ steps, period_s: periodS, mark, discarded, trim_start:
  * @returns {{body: object, said: string} | null}
  */
 export function asked(what, state, kept) {
-  if (what === "correction" || what === "recovery") return state.mark === what ? null : { body: { mark: what }, said: `Marked as a ${what}` };
-  if (what === "discard") return state.discarded ? null : { body: { discarded: true }, said: "Discarded: it is not imitated" };
-  if (what === "undo") return state.undoable ? { body: { undoes: state.undoable }, said: "Last change undone" } : null;
+  if (what === "correction" || what === "recovery") return state.mark === what ? null : { body: { mark: what }, said: what === "recovery" ? gettext("Marked as a recovery") : gettext("Marked as a correction") };
+  if (what === "discard") return state.discarded ? null : { body: { discarded: true }, said: gettext("Discarded: it is not imitated") };
+  if (what === "undo") return state.undoable ? { body: { undoes: state.undoable }, said: gettext("Last change undone") } : null;
   const trim = [kept.from, state.steps - kept.to];
   if (trim[0] === state.trim_start && trim[1] === state.trim_end) return null;
-  return { body: { trim }, said: `Kept ${seconds(kept.from, state.period_s)} to ${seconds(kept.to, state.period_s)}` };
+  return { body: { trim }, said: fill(gettext("Kept %(from)s to %(to)s"), { from: seconds(kept.from, state.period_s), to: seconds(kept.to, state.period_s) }) };
 }

@@ -1,6 +1,7 @@
 // The bar of one correction (templates/fleet/_correction.html): says what is in force, and changes it.
 import { asked, handles, inWords, seconds } from "./correction.js";
 import { newUid } from "./judging.js";
+import { fill, gettext, said as heard } from "./language.js";
 import { write } from "./paint.js";
 import { ask } from "./pictures.js";
 
@@ -56,7 +57,7 @@ export class CorrectionBar {
       if (url === this.url) this.take(state);
       return true;
     } catch (error) {
-      if (url === this.url && error.status !== 404) this.say(`Cannot be read: ${error.message}.`);
+      if (url === this.url && error.status !== 404) this.say(fill(gettext("Cannot be read: %(problem)s."), { problem: heard(error.message) }));
       return error.status !== 404;
     }
   }
@@ -76,7 +77,7 @@ export class CorrectionBar {
     this.queue = this.queue.then(async () => {
       if (revision <= this.state.revision) return;
       await this.load();
-      this.say(`Changed by ${by}`);
+      this.say(fill(gettext("Changed by %(name)s"), { name: by }));
     });
   }
 
@@ -89,7 +90,7 @@ export class CorrectionBar {
 
   async change(what) {
     const wish = asked(what, this.state, { from: Number(this.part("from").value), to: Number(this.part("to").value) });
-    if (!wish) return this.say(what === "undo" ? "There is nothing to undo" : "It is so already");
+    if (!wish) return this.say(what === "undo" ? gettext("There is nothing to undo") : gettext("It is so already"));
     const said = JSON.stringify(wish.body);
     // The same name until it is stored: pressing again after a failure changes nothing twice.
     if (this.unsaved?.said !== said) this.unsaved = { said, uid: newUid() };
@@ -105,7 +106,7 @@ export class CorrectionBar {
       this.take(state);
     } catch (error) {
       if (error.status === 409) await this.load();
-      this.say(`Not saved: ${error.message}${error.status ? "." : "; press it again."}`);
+      this.say(fill(error.status ? gettext("Not saved: %(problem)s.") : gettext("Not saved: %(problem)s; press it again."), { problem: heard(error.message) }));
     }
   }
 
@@ -143,7 +144,7 @@ export class CorrectionBar {
       this.part(name).value = String(value);
       this.part(name).setAttribute("aria-valuetext", seconds(value, periodS));
     }
-    write(this.part("range"), `${seconds(from, periodS)} to ${seconds(to, periodS)}`);
+    write(this.part("range"), fill(gettext("%(low)s to %(high)s"), { low: seconds(from, periodS), high: seconds(to, periodS) }));
   }
 
   // ---- what is in force -----------------------------------------------------------------------------
@@ -177,6 +178,6 @@ export class CorrectionBar {
 function entryOf({ by, at, when, said, note, undone }) {
   const item = document.createElement("li");
   const time = Object.assign(document.createElement("time"), { dateTime: at, textContent: when });
-  item.append(time, ` ${by}: ${said}${note ? ` (“${note}”)` : ""}${undone ? ", undone since" : ""}`);
+  item.append(time, ` ${by}: ${said}${note ? ` (“${note}”)` : ""}${undone ? gettext(", undone since") : ""}`);
   return item;
 }

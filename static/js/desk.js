@@ -4,13 +4,13 @@
 // label shows the next one at once; the label itself is sent beside that, from an outbox.
 import { Ahead } from "./ahead.js";
 import { askedOf, failurePoint, newUid, pace, verdict } from "./judging.js";
+import { fill, gettext, ngettext, said } from "./language.js";
 import { Outbox } from "./outbox.js";
 import { Recording } from "./pictures.js";
 import { mountReplay } from "./replay.js";
 import { drawn } from "./screens.js";
 import { keepSeat } from "./seat.js";
 import { sendJson } from "./send.js";
-import { count } from "./words.js";
 
 // Judged episodes that stay open, for taking back.
 const OPEN_BEHIND = 3;
@@ -41,8 +41,9 @@ function showUnsaved(box, problem, lost) {
   const n = box.keys().length;
   const slot = $("unsaved");
   slot.hidden = n === 0;
-  slot.textContent = problem && !lost ? `${count(n, "label")} not saved yet: ${problem}; trying again` : `saving ${count(n, "label")}`;
-  if (lost) say(`A label was refused and is not stored: ${problem}.`);
+  const waits = ngettext("%(n)s label not saved yet: %(problem)s; trying again", "%(n)s labels not saved yet: %(problem)s; trying again", n);
+  slot.textContent = fill(problem && !lost ? waits : ngettext("saving %(n)s label", "saving %(n)s labels", n), { n, problem: said(problem) });
+  if (lost) say(fill(gettext("A label was refused and is not stored: %(problem)s."), { problem: said(problem) }));
 }
 
 function say(words) {
@@ -59,8 +60,8 @@ const ahead = new Ahead({
   place: $("ahead"),
   shown: () => (current ? [current.uid] : []),
   unwanted,
-  taken: (uids) => uids.includes(current?.uid) && say("Somebody else looks at this episode now: your label will count as a second one."),
-  failed: (error) => say(`The queue cannot be read: ${error.message}.`),
+  taken: (uids) => uids.includes(current?.uid) && say(gettext("Somebody else looks at this episode now: your label will count as a second one.")),
+  failed: (error) => say(fill(gettext("The queue cannot be read: %(problem)s."), { problem: said(error.message) })),
   refilled: show,
 });
 
@@ -70,14 +71,14 @@ async function next(sinceMs = null) {
   current = entry;
   reason = "";
   if (entry) {
-    if (!entry.recording) replay.say("Loading the next episode.");
+    if (!entry.recording) replay.say(gettext("Loading the next episode."));
     try {
       const recording = entry.recording ?? (await ahead.open(entry));
       if (current !== entry) return;
       present(entry, recording, sinceMs);
     } catch (error) {
       if (current !== entry) return;
-      say(`Episode ${entry.uid.slice(0, 8)} cannot be shown and is left out: ${error.message}.`);
+      say(fill(gettext("Episode %(uid)s cannot be shown and is left out: %(problem)s."), { uid: entry.uid.slice(0, 8), problem: said(error.message) }));
       skipped.push(entry.uid);
       return next();
     }
@@ -105,24 +106,26 @@ function show() {
   $("empty").hidden = !empty;
   $("panel").hidden = !current;
   const left = ahead.waiting === null ? null : ahead.waiting + ahead.length + (current ? 1 : 0);
-  $("waiting").textContent = left === null ? "" : `${count(ahead.labellers, "labeller")} here, ${left} left · what teaches most first`;
-  $("none").textContent = left ? `The last ${left} are with other labellers` : "Nothing waits to be judged";
+  $("waiting").textContent = left === null ? "" : fill(ngettext("%(n)s labeller here, %(left)s left · what teaches most first", "%(n)s labellers here, %(left)s left · what teaches most first", ahead.labellers), { n: ahead.labellers, left });
+  $("none").textContent = left ? fill(gettext("The last %(n)s are with other labellers"), { n: left }) : gettext("Nothing waits to be judged");
   const rate = pace(times, Date.now());
-  $("pace").textContent = times.length ? `${count(times.length, "label")} in this session${rate ? ` · ${Math.round(rate)} a minute` : ""}` : "";
+  const given = fill(ngettext("%(n)s label in this session", "%(n)s labels in this session", times.length), { n: times.length });
+  $("pace").textContent = times.length ? given + (rate ? fill(gettext(" · %(n)s a minute"), { n: Math.round(rate) }) : "") : "";
   $("undo").disabled = done.length === 0;
   if (!current?.recording) return;
   const { replay: told } = current.recording;
-  $("title").textContent = `Episode ${told.uid.slice(0, 8)}`;
+  $("title").textContent = fill(gettext("Episode %(uid)s"), { uid: told.uid.slice(0, 8) });
   $("robot").textContent = [told.robot, told.policy_number === null ? "" : `v${told.policy_number}`].filter(Boolean).join(" · ");
-  const spans = told.interventions.map((i) => `steps ${i.start} to ${i.end}`);
-  const helped = spans.length ? ` ${count(spans.length, "intervention")}: ${spans.join(", ")}.` : "";
+  const spans = told.interventions.map((i) => fill(gettext("steps %(start)s to %(end)s"), i));
+  const corrected = ngettext(" %(n)s intervention: %(spans)s.", " %(n)s interventions: %(spans)s.", spans.length);
+  const helped = spans.length ? fill(corrected, { n: spans.length, spans: spans.join(", ") }) : "";
   $("task").textContent = `${told.task}: “${told.instruction}”.${helped}`;
   paintChoice();
 }
 
 function paintChoice() {
   const point = failurePoint(replay.head);
-  for (const slot of page.querySelectorAll("[data-point]")) slot.textContent = point === null ? "" : `at step ${point}`;
+  for (const slot of page.querySelectorAll("[data-point]")) slot.textContent = point === null ? "" : fill(gettext("at step %(n)s"), { n: point });
   for (const chip of page.querySelectorAll("[data-reason]")) chip.setAttribute("aria-pressed", String(chip.dataset.reason === reason));
 }
 
@@ -135,8 +138,8 @@ function label(outcome, sinceMs) {
   times.push(Date.now());
   next(sinceMs);
   drawn().then(() => done.slice(0, -OPEN_BEHIND).forEach((old) => ahead.forget(old.entry)));
-  const detail = [body.failure_step === null ? "" : `at step ${body.failure_step}`, body.reason.replaceAll("_", " ")].filter(Boolean).join(", ");
-  say(`${entry.uid.slice(0, 8)}: ${outcome}${detail ? `, ${detail}` : ""}`);
+  const detail = [body.failure_step === null ? "" : fill(gettext("at step %(n)s"), { n: body.failure_step }), said(body.reason.replaceAll("_", " "))].filter(Boolean).join(", ");
+  say(`${entry.uid.slice(0, 8)}: ${said(outcome)}${detail ? `, ${detail}` : ""}`);
   outbox.put({ uid, episode: entry.uid, path: `${entry.uid}/give/`, body }, drawn());
 }
 
@@ -146,7 +149,7 @@ function undo() {
   times.pop();
   if (current) ahead.unshift(current);
   ahead.unshift({ ...last.entry, again: true });
-  say(`${last.uid.slice(0, 8)}: taken back, judge it again`);
+  say(fill(gettext("%(uid)s: taken back, judge it again"), { uid: last.uid.slice(0, 8) }));
   outbox.put({ uid: newUid(), episode: last.uid, path: "withdraw/", body: { label: last.label } });
   next();
 }
@@ -154,7 +157,7 @@ function undo() {
 function skip() {
   if (!current) return;
   skipped.push(current.uid);
-  say(`${current.uid.slice(0, 8)}: skipped`);
+  say(fill(gettext("%(uid)s: skipped"), { uid: current.uid.slice(0, 8) }));
   ahead.forget(current);
   next();
 }

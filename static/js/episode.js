@@ -1,4 +1,5 @@
 // The running episode on the robot page: who had control, its traces, and where the policy is going.
+import { gettext } from "./language.js";
 import { write } from "./paint.js";
 import { Plan } from "./plan.js";
 import { describe, draw, extend } from "./timeline.js";
@@ -50,6 +51,6 @@ export class Episode {
     if (!cameras.main) return;
     for (const view of cameras.views.values()) if (view !== cameras.main) view.querySelector("svg").replaceChildren();
     this.planWords.hidden = !this.plan.draw(cameras.main, cameras.camera, driven ? "ghost" : "policy", nowMs);
-    write(this.planWords, driven ? "Dashed: where the policy would go" : "Line: where the policy is going");
+    write(this.planWords, driven ? gettext("Dashed: where the policy would go") : gettext("Line: where the policy is going"));
   }
 }

@@ -1,9 +1,10 @@
 // What the pages say of one robot, from its state: the only place that turns a RobotState into
 // words. Pure, so that node tests reach it.
 import { valueWords } from "./estimates.js";
+import { fill, gettext, ngettext, said } from "./language.js";
 import { latencyKind } from "./latency.js";
 import { streakWords } from "./outcomes.js";
-import { age, clock, count, size, title } from "./words.js";
+import { age, clock, size, title } from "./words.js";
 
 /**
  * The state a person acts on: one of autonomous, human, holding, stopped, stale, offline.
@@ -20,21 +21,22 @@ export function condition(state) {
 /** @param {object} state @param {string} you @returns {string} who holds it, or "" */
 export function holder(state, you) {
   if (!state.lease) return "";
-  if (state.lease.holder_kind !== "human") return `${state.lease.holder} (scripted)`;
-  return state.lease.holder === you ? "you" : state.lease.holder;
+  if (state.lease.holder_kind !== "human") return fill(gettext("%(name)s (scripted)"), { name: state.lease.holder });
+  return state.lease.holder === you ? gettext("you") : state.lease.holder;
 }
 
 /** @param {object} state @param {string} you @returns {string} the state in words, never colour alone */
 export function stateWords(state, you) {
   const kind = condition(state);
-  if (state.stop_pending) return kind === "offline" ? "Stop pending · offline" : "Stopping…";
+  if (state.stop_pending) return kind === "offline" ? gettext("Stop pending · offline") : gettext("Stopping…");
   if (kind === "human") {
     const scripted = state.lease && state.lease.holder_kind !== "human";
-    const word = state.heartbeat.mode === "handover" ? "Handover" : scripted ? "Scripted" : "Human";
-    const who = holder(state, you).replace(" (scripted)", "");
+    const word = state.heartbeat.mode === "handover" ? gettext("Handover") : scripted ? gettext("Scripted") : gettext("Human");
+    const who = scripted ? state.lease.holder : holder(state, you);
     return who ? `${word} · ${who}` : word;
   }
-  return { offline: "Offline", stale: "Stale", stopped: "Stopped", holding: "Holding", autonomous: "Autonomous" }[kind];
+  const words = { offline: gettext("Offline"), stale: gettext("Stale"), stopped: gettext("Stopped"), holding: gettext("Holding"), autonomous: gettext("Autonomous") };
+  return words[kind];
 }
 
 /** @param {object} state @returns {number} when its last heartbeat was sent, on the server's clock */
@@ -48,9 +50,9 @@ export function why(state, nowMs) {
   const beat = state.heartbeat;
   if (kind === "offline" || kind === "stale") {
     // Without a heartbeat since the server started, what the row knew on rendering stands.
-    return beat ? `last heard ${age(nowMs - heardMs(state))} ago` : null;
+    return beat ? fill(gettext("last heard %(age)s ago"), { age: age(nowMs - heardMs(state)) }) : null;
   }
-  if (kind === "stopped" || kind === "holding") return beat.reason || "waits for a person to resume it";
+  if (kind === "stopped" || kind === "holding") return said(beat.reason) || gettext("waits for a person to resume it");
   return "";
 }
 
@@ -66,16 +68,16 @@ export function behind(state) {
 /** @param {object} state @returns {string} "v128", "v127 · 1 behind", "v12 under evaluation", "no policy" */
 export function policyWords(state) {
   const running = state.heartbeat?.policy?.number;
-  if (running === undefined) return state.assigned_number ? `no policy · v${state.assigned_number} assigned` : "no policy";
-  if (state.heartbeat.evaluation) return `v${running} under evaluation`;
+  if (running === undefined) return state.assigned_number ? fill(gettext("no policy · v%(number)s assigned"), { number: state.assigned_number }) : gettext("no policy");
+  if (state.heartbeat.evaluation) return fill(gettext("v%(number)s under evaluation"), { number: running });
   const late = behind(state);
-  return late ? `v${running} · ${late} behind` : `v${running}`;
+  return late ? fill(gettext("v%(number)s · %(late)s behind"), { number: running, late }) : `v${running}`;
 }
 
 /** @param {object} beat a Heartbeat @param {string} kind @returns {string} */
 function taskWords(beat, kind) {
   if (beat.task) return title(beat.task);
-  return kind === "autonomous" || kind === "human" ? "between episodes" : "no task yet";
+  return kind === "autonomous" || kind === "human" ? gettext("between episodes") : gettext("no task yet");
 }
 
 /**
@@ -86,7 +88,7 @@ function taskWords(beat, kind) {
  */
 export function facts(state, { you, nowMs, online }) {
   const kind = online ? condition(state) : "offline";
-  const common = { kind, state: online ? stateWords(state, you) : "No connection", why: online ? why(state, nowMs) : "" };
+  const common = { kind, state: online ? stateWords(state, you) : gettext("No connection"), why: online ? why(state, nowMs) : "" };
   if (!state.heartbeat) return common;
   const beat = state.heartbeat;
   const loop = beat.loop ?? {};
@@ -96,8 +98,8 @@ export function facts(state, { you, nowMs, online }) {
     instruction: beat.instruction ? `“${beat.instruction}”` : "",
     evaluation: kind === "offline" ? "" : evaluationWords(beat),
     policy: policyWords(state),
-    since: beat.policy_since_wall_ns ? `since ${clock(beat.policy_since_wall_ns)}` : "",
-    holder: holder(state, you) || "nobody",
+    since: beat.policy_since_wall_ns ? fill(gettext("since %(time)s"), { time: clock(beat.policy_since_wall_ns) }) : "",
+    holder: holder(state, you) || gettext("nobody"),
     epoch: state.lease ? String(state.lease.epoch) : "—",
     link: beat.rtt_ms > 0 ? `${Math.round(beat.rtt_ms)} ms` : "—",
     linkKind: kind === "offline" ? "offline" : latencyKind(beat.rtt_ms),
@@ -105,20 +107,20 @@ export function facts(state, { you, nowMs, online }) {
     streak: streakWords(beat.recent ?? ""),
     episode: beat.episode ? beat.episode.slice(0, 8) : "—",
     tick: beat.tick === undefined ? "—" : String(beat.tick),
-    left: Number.isFinite(beat.left_s) ? `· ${age(1000 * beat.left_s)} left` : "",
+    left: Number.isFinite(beat.left_s) ? fill(gettext("· %(age)s left"), { age: age(1000 * beat.left_s) }) : "",
     value: valueWords(beat.value),
     jitter: loop.jitter_p99_ms === undefined ? "—" : `${loop.jitter_p99_ms.toFixed(1)} ms`,
-    missed: loop.missed_ticks === undefined ? "—" : `${loop.missed_ticks} of ${loop.ticks + loop.missed_ticks}`,
-    spool: beat.spool_episodes === undefined ? "—" : `${count(beat.spool_episodes, "episode")}, ${size(beat.spool_bytes ?? 0)}`,
-    uploadError: beat.upload_error ?? "",
+    missed: loop.missed_ticks === undefined ? "—" : fill(gettext("%(n)s of %(total)s"), { n: loop.missed_ticks, total: loop.ticks + loop.missed_ticks }),
+    spool: beat.spool_episodes === undefined ? "—" : `${fill(ngettext("%(n)s episode", "%(n)s episodes", beat.spool_episodes), { n: beat.spool_episodes })}, ${size(beat.spool_bytes ?? 0)}`,
+    uploadError: said(beat.upload_error ?? ""),
     heard: state.heartbeat ? age(nowMs - heardMs(state)) : "—",
   };
 }
 
 /** @param {object} beat a Heartbeat @returns {string} what held-out work it does, "" when it trains */
 function evaluationWords(beat) {
-  if (beat.evaluation && beat.policy) return `Evaluates v${beat.policy.number}`;
-  return beat.purpose === "eval" ? "Evaluation" : "";
+  if (beat.evaluation && beat.policy) return fill(gettext("Evaluates v%(number)s"), { number: beat.policy.number });
+  return beat.purpose === "eval" ? gettext("Evaluation") : "";
 }
 
 /** @param {object} state @returns {boolean} whether it runs a held-out episode, which nobody may touch */
@@ -133,14 +135,14 @@ export function underEvaluation(state) {
  */
 export function takeoverOffer(state, kind, you) {
   const not = (words) => ({ free: false, words });
-  if (kind === "offline" || kind === "stale") return not("Not connected");
-  if (kind === "stopped") return not("Stopped · release first");
+  if (kind === "offline" || kind === "stale") return not(gettext("Not connected"));
+  if (kind === "stopped") return not(gettext("Stopped · release first"));
   if (state.lease) {
-    const who = holder(state, you);
-    return not(who === "you" ? "Held by you on another page" : `Held by ${who}`);
+    const mine = state.lease.holder_kind === "human" && state.lease.holder === you;
+    return not(mine ? gettext("Held by you on another page") : fill(gettext("Held by %(name)s"), { name: holder(state, you) }));
   }
-  if (underEvaluation(state)) return not("Evaluation · not offered");
-  return { free: true, words: "Take over" };
+  if (underEvaluation(state)) return not(gettext("Evaluation · not offered"));
+  return { free: true, words: gettext("Take over") };
 }
 
 /**

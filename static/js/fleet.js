@@ -8,6 +8,7 @@ import { arrange, once } from "./once.js";
 import { paint, write } from "./paint.js";
 import { waits } from "./queue.js";
 import { STALE_VIDEO_MS } from "./drive.js";
+import { fill, gettext, said } from "./language.js";
 import { queryOf, ranked, readView, shows } from "./wall.js";
 import { age } from "./words.js";
 
@@ -87,7 +88,7 @@ function showControls() {
   for (const select of controls.querySelectorAll("select")) {
     const known = [...select.options].some((option) => option.value === view[select.name]);
     // A saved view may name a task or site that is no more.
-    if (!known) select.add(new Option(`${view[select.name]} (none now)`, view[select.name]));
+    if (!known) select.add(new Option(fill(gettext("%(name)s (none now)"), { name: view[select.name] }), view[select.name]));
     select.value = view[select.name];
   }
 }
@@ -121,7 +122,7 @@ function paintAges() {
   const now = performance.now();
   for (const [robot, plate] of agePlates) {
     const ms = ages.get(robot)?.at(now) ?? Infinity;
-    write(plate, ms === Infinity ? "no frame" : age(ms));
+    write(plate, ms === Infinity ? gettext("no frame") : age(ms));
     const late = String(ms > STALE_VIDEO_MS);
     if (plate.dataset.stale !== late) plate.dataset.stale = late;
   }
@@ -152,9 +153,9 @@ document.body.addEventListener("sop:snapshot", () => {
 });
 document.body.addEventListener("sop:link", paintAllSoon);
 document.body.addEventListener("sop:help", paintAllSoon);
-document.body.addEventListener("sop:refused", (event) => showRefusal(event.detail.reason));
+document.body.addEventListener("sop:refused", (event) => showRefusal(said(event.detail.reason)));
 document.body.addEventListener("sop:answer", ({ detail: { robot, answer } }) => {
-  if (!answer.accepted) showRefusal(`${robot}: ${answer.reason || "refused"}`);
+  if (!answer.accepted) showRefusal(`${robot}: ${said(answer.reason) || gettext("refused")}`);
 });
 controls.addEventListener("click", (event) => {
   const button = event.target.closest("[data-filter]");

@@ -1,4 +1,5 @@
 // Control from one operator to another: who asks for the robot, and what may be done about it.
+import { fill, gettext, ngettext } from "./language.js";
 
 /**
  * What the row of the hand-over says and offers. Pure.
@@ -8,17 +9,18 @@
  */
 export function handover({ mine, held, asking, you, mayDrive }) {
   const nothing = { words: "", offer: "", label: "", to: "" };
-  const list = asking.map((name) => (name === you ? "you" : name)).join(", ");
-  const verb = asking.length === 1 && asking[0] !== you ? "asks" : "ask";
-  const words = asking.length > 0 ? `${list[0].toUpperCase()}${list.slice(1)} ${verb} for control` : "";
+  const list = asking.map((name) => (name === you ? gettext("you") : name)).join(gettext(", "));
+  const names = list.charAt(0).toUpperCase() + list.slice(1);
+  const alone = asking.length === 1 && asking[0] !== you;
+  const words = asking.length > 0 ? fill(alone ? gettext("%(name)s asks for control") : gettext("%(names)s ask for control"), { name: names, names }) : "";
   if (!mayDrive) return { ...nothing, words };
   if (mine) {
     const to = asking[0] ?? "";
-    return to ? { words, offer: "pass", label: `Hand over to ${to === you ? "your other page" : to}`, to } : nothing;
+    return to ? { words, offer: "pass", label: to === you ? gettext("Hand over to your other page") : fill(gettext("Hand over to %(name)s"), { name: to }), to } : nothing;
   }
   if (!held) return nothing;
-  if (asking.includes(you)) return { words, offer: "withdraw", label: "Ask no more", to: "" };
-  return { words, offer: "ask", label: "Ask for control", to: "" };
+  if (asking.includes(you)) return { words, offer: "withdraw", label: gettext("Ask no more"), to: "" };
+  return { words, offer: "ask", label: gettext("Ask for control"), to: "" };
 }
 
 /** The row on the page, and the messages of its button. */
@@ -66,9 +68,9 @@ export class HandoverRow {
     if (offer === "pass") {
       if (!this.send({ type: "PassControl", robot, epoch: this.now().epoch, to })) return;
       this.passingTo = to;
-      this.say(`Handing over to ${to}`);
+      this.say(fill(gettext("Handing over to %(name)s"), { name: to }));
     } else if (offer) {
-      if (this.send({ type: "AskControl", robot, asking: offer === "ask" })) this.say(offer === "ask" ? "Asked for control" : "You ask no more");
+      if (this.send({ type: "AskControl", robot, asking: offer === "ask" })) this.say(offer === "ask" ? gettext("Asked for control") : gettext("You ask no more"));
     }
   }
 }

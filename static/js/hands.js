@@ -1,5 +1,6 @@
 // The devices of inputs.js on a real page: gamepads that the browser knows, drags on the main picture.
 import { pickPad } from "./inputs.js";
+import { gettext } from "./language.js";
 
 /** Reads the gamepad once a tick; the browser has no events for sticks. */
 export class PadReader {
@@ -8,7 +9,7 @@ export class PadReader {
     Object.assign(this, { device, then });
     this.index = null;
     window.addEventListener("gamepadconnected", ({ gamepad }) => {
-      if (gamepad.mapping !== "standard") then.say("This gamepad's buttons are not known to the browser: it cannot drive.", "bad");
+      if (gamepad.mapping !== "standard") then.say(gettext("This gamepad's buttons are not known to the browser: it cannot drive."), "bad");
     });
   }
 
@@ -18,8 +19,8 @@ export class PadReader {
     const pad = pickPad(pads, this.index);
     const { lost, found, gripper, takeover } = this.device.sense(pad);
     this.index = pad ? pad.index : null;
-    if (lost) this.then.say(driving ? "Gamepad lost: the robot stands still." : "Gamepad lost.", driving ? "bad" : "");
-    if (found) this.then.say("Gamepad found: hold a shoulder button to move.");
+    if (lost) this.then.say(driving ? gettext("Gamepad lost: the robot stands still.") : gettext("Gamepad lost."), driving ? "bad" : "");
+    if (found) this.then.say(gettext("Gamepad found: hold a shoulder button to move."));
     if (gripper) this.then.gripper();
     if (takeover) this.then.takeover();
   }

@@ -1,5 +1,6 @@
 // The help queue on the fleet page: sorted, with its clock; one key from a request to driving.
 import { typing } from "./keys.js";
+import { fill, gettext, said } from "./language.js";
 import { pageLink } from "./link.js";
 import { once } from "./once.js";
 import { write } from "./paint.js";
@@ -83,12 +84,12 @@ function paintItem(item, state, isFirst) {
   const free = mayDrive && takeable(state, role);
   write(slot(item, "reason"), reasonWords(state));
   const task = link.robots.get(state.robot)?.heartbeat?.task;
-  write(slot(item, "detail"), [task ? title(task) : "", state.detail].filter(Boolean).join(" · "));
-  write(slot(item, "note"), state.status === "escalated" ? state.note || "escalated" : state.note);
+  write(slot(item, "detail"), [task ? title(task) : "", said(state.detail)].filter(Boolean).join(" · "));
+  write(slot(item, "note"), state.status === "escalated" ? said(state.note) || gettext("escalated") : said(state.note));
   item.dataset.status = state.status;
   item.classList.toggle("quiet", !waits(state));
   slot(item, "take").hidden = !(free || (mayDrive && mine));
-  write(slot(item, "take-word"), mine ? "Drive" : "Take");
+  write(slot(item, "take-word"), mine ? gettext("Drive") : gettext("Take"));
   slot(item, "skip").hidden = slot(item, "escalate").hidden = !free;
   if (state.status === "escalated") slot(item, "escalate").hidden = true;
   slot(item, "resume").hidden = !(mayDrive && waits(state) && state.reasons.includes("operator_left"));
@@ -103,17 +104,17 @@ function paintItem(item, state, isFirst) {
 function paintClocks() {
   const nowMs = link.now();
   const states = sorted();
-  write(panel.querySelector("[data-help-summary]"), link.online ? summary(states, nowMs) : "not connected");
+  write(panel.querySelector("[data-help-summary]"), link.online ? summary(states, nowMs) : gettext("not connected"));
   for (const state of states) {
     const item = items.get(state.robot);
-    const { words, share, late } = clock(state, nowMs, slaS, link.operator);
+    const { words, share, late, waited } = clock(state, nowMs, slaS, link.operator);
     write(slot(item, "clock"), words);
     item.classList.toggle("late", late);
     const bar = item.querySelector("progress");
     bar.hidden = !waits(state);
     bar.value = share;
     const plate = tilePlate(state.robot);
-    if (plate && waits(state)) write(plate, `${reasonWords(state)} · ${words.split(" of ")[0].replace("waiting ", "")}`);
+    if (plate && waits(state)) write(plate, `${reasonWords(state)} · ${waited}`);
   }
 }
 
@@ -158,7 +159,7 @@ function heard({ detail: state }) {
     if (state.claimed_by === link.operator) return drive(state.robot);
   }
   paint();
-  if (waits(state)) write(panel.querySelector("[data-help-said]"), `${state.robot} asks for help: ${state.detail || reasonWords(state)}`);
+  if (waits(state)) write(panel.querySelector("[data-help-said]"), fill(gettext("%(robot)s asks for help: %(why)s"), { robot: state.robot, why: said(state.detail) || reasonWords(state) }));
 }
 
 function onKey(event) {

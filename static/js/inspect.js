@@ -4,8 +4,9 @@
 // shows, and is told when somebody chooses one here.
 
 import { figure, pathOf, rangeOf } from "./curve.js";
+import { fill, gettext, said } from "./language.js";
 
-const CONTROL = { policy: "policy", human: "operator", transition: "handover", none: "nobody" };
+const CONTROL = { policy: gettext("policy"), human: gettext("operator"), transition: gettext("handover"), none: gettext("nobody") };
 
 class Inspector {
   constructor(root) {
@@ -94,7 +95,7 @@ class Inspector {
       this.say("");
       return body;
     } catch (error) {
-      this.say(`The steps could not be read: ${error.message}. Choose a step to try again.`);
+      this.say(fill(gettext("The steps could not be read: %(problem)s. Choose a step to try again."), { problem: said(error.message) }));
       return null;
     }
   }
@@ -106,17 +107,17 @@ class Inspector {
 
   write(row) {
     const facts = [
-      ["Step", `${row.step} of ${this.total}`],
-      ["Time", `${row.t_s.toFixed(2)} s`],
-      ["In control", `${CONTROL[row.control] ?? row.control} (${row.controller})`],
-      ["Policy", row.policy_number < 0 ? "none" : `v${row.policy_number}`],
-      ["Doubt", figure(row.doubt)],
-      ...(row.value === undefined ? [] : [["Value at the time", figure(row.value)]]),
-      ["Reward", figure(row.reward)],
-      ["Lease epoch", row.lease_epoch || "nobody held it"],
-      ["Age of the command", row.command_age_ms === null ? "—" : `${row.command_age_ms.toFixed(0)} ms`],
-      ["Place in its chunk", row.chunk_index < 0 ? "—" : row.chunk_index],
-      ["Just before a takeover", row.before_takeover ? "yes: the policy's mistake" : "no"],
+      [gettext("Step"), fill(gettext("%(n)s of %(total)s"), { n: row.step, total: this.total })],
+      [gettext("Time"), `${row.t_s.toFixed(2)} s`],
+      [gettext("In control"), `${CONTROL[row.control] ?? row.control} (${said(row.controller)})`],
+      [gettext("Policy"), row.policy_number < 0 ? gettext("none") : `v${row.policy_number}`],
+      [gettext("Doubt"), figure(row.doubt)],
+      ...(row.value === undefined ? [] : [[gettext("Value at the time"), figure(row.value)]]),
+      [gettext("Reward"), figure(row.reward)],
+      [gettext("Lease epoch"), row.lease_epoch || gettext("nobody held it")],
+      [gettext("Age of the command"), row.command_age_ms === null ? "—" : `${row.command_age_ms.toFixed(0)} ms`],
+      [gettext("Place in its chunk"), row.chunk_index < 0 ? "—" : row.chunk_index],
+      [gettext("Just before a takeover"), row.before_takeover ? gettext("yes: the policy's mistake") : gettext("no")],
     ];
     this.find("facts").replaceChildren(...facts.map(([name, value]) => pair(name, value)));
     this.find("actions").replaceChildren(
@@ -131,7 +132,7 @@ class Inspector {
     const found = await this.ask(this.root.dataset.curves);
     if (!found) return;
     this.curves = found;
-    this.find("curve").replaceChildren(...found.curves.map((curve) => new Option(curve.name, curve.name)));
+    this.find("curve").replaceChildren(...found.curves.map((curve) => new Option(said(curve.name), curve.name)));
     this.draw();
   }
 
@@ -143,7 +144,7 @@ class Inspector {
     this.find("line").setAttribute("d", path(curve.values));
     this.find("proposed").setAttribute("d", curve.proposed ? path(curve.proposed) : "");
     this.find("legend").hidden = !curve.proposed;
-    this.find("range").textContent = `${curve.name}: ${figure(range[0])} to ${figure(range[1])}`;
+    this.find("range").textContent = fill(gettext("%(name)s: %(low)s to %(high)s"), { name: said(curve.name), low: figure(range[0]), high: figure(range[1]) });
   }
 }
 

@@ -1,10 +1,11 @@
 // The light of a driver's link, and what locks driving out: one look at pictures and round trips for
 // the driver, for the light and for the words on the picture.
 import { lockout } from "./drive.js";
+import { gettext } from "./language.js";
 import { Latency, latencyKind, latencyWords } from "./latency.js";
 import { colour, write } from "./paint.js";
 
-const LOCKED = { stale: "Driving locked: the picture is stale", late: "Driving locked: the link is too late" };
+const LOCKED = { stale: gettext("Driving locked: the picture is stale"), late: gettext("Driving locked: the link is too late") };
 
 export class Lamp {
   /**
@@ -43,7 +44,7 @@ export class Lamp {
     colour(this.light, latencyKind(ms), ["good", "holding", "bad", "offline"]);
     if (!this.plate) return;
     const locked = driving ? lockout(seen) : "";
-    if (!this.plate.hidden && !locked && driving) this.say("Driving is free again. Press a key to go on.");
+    if (!this.plate.hidden && !locked && driving) this.say(gettext("Driving is free again. Press a key to go on."));
     if (locked) write(this.plate, LOCKED[locked]);
     this.plate.hidden = !locked;
   }

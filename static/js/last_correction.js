@@ -3,6 +3,7 @@
 import { follow, KEYS } from "./correction.js";
 import { CorrectionBar } from "./correction_bar.js";
 import { typing } from "./keys.js";
+import { gettext } from "./language.js";
 import { pageLink } from "./link.js";
 
 // Until the episode is here, what became of it is asked for this often.
@@ -40,7 +41,7 @@ async function show(fresh) {
   root.hidden = false;
   const known = await bar.open(addressOf(span), { robot, episode, epoch, steps: end - start, period_s: periodS });
   // Said after the bar is there, so that screen readers hear of it.
-  if (known && fresh && bar.state.revision < 1) bar.say("Imitated as a correction unless you say otherwise");
+  if (known && fresh && bar.state.revision < 1) bar.say(gettext("Imitated as a correction unless you say otherwise"));
   if (known) return;
   // Its episode came without it: it was too short to be recorded, or the robot died.
   root.hidden = true;

@@ -3,6 +3,7 @@
 // Commands are answered by the robot with the time they were sent. What counts is the mean of the
 // last second, or the time since a command that nobody has answered yet, whichever is longer: so a
 // link that breaks off shows at once, and one slow answer among many does not lock anybody out.
+import { gettext, pgettext } from "./language.js";
 
 /** Up to here driving is free; above, slower; above the second, refused. */
 export const SLOW_MS = 150;
@@ -21,7 +22,7 @@ export function latencyKind(ms) {
 
 /** @param {number} ms @returns {string} the word beside the colour */
 export function latencyWords(ms) {
-  const word = { good: "good", holding: "slow", bad: "too late", offline: "" }[latencyKind(ms)];
+  const word = { good: pgettext("link", "good"), holding: pgettext("link", "slow"), bad: pgettext("link", "too late"), offline: "" }[latencyKind(ms)];
   return word ? `${Math.round(ms)} ms · ${word}` : "—";
 }
 

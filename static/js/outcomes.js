@@ -1,12 +1,13 @@
 // How a robot's last episodes ended, from the letters of its heartbeat. Pure.
+import { fill, gettext } from "./language.js";
 
 // Outcomes in a heartbeat: a streak of all of them may be longer (fleet/agent/runtime.py).
 const MOST = 20;
-const OUTCOMES = { s: "success", f: "failure", t: "timeout", a: "abort" };
+const OUTCOMES = { s: gettext("success"), f: gettext("failure"), t: gettext("timeout"), a: gettext("abort") };
 
 /** @param {string} recent heartbeat's outcomes @returns {{code: string, word: string}[]} newest last, at most ten */
 export function outcomes(recent) {
-  return [...recent].slice(-10).map((code) => ({ code, word: OUTCOMES[code] ?? "unknown" }));
+  return [...recent].slice(-10).map((code) => ({ code, word: OUTCOMES[code] ?? gettext("unknown") }));
 }
 
 /** @param {string} recent outcomes, oldest first @returns {number} successes since the last other outcome */
@@ -18,5 +19,5 @@ export function streak(recent) {
 export function streakWords(recent) {
   const n = streak(recent);
   if (n < 2) return "";
-  return n < MOST ? `${n} in a row` : `${n}+ in a row`;
+  return fill(n < MOST ? gettext("%(n)s in a row") : gettext("%(n)s+ in a row"), { n });
 }

@@ -2,6 +2,7 @@
 //
 // Fragments (htmx) are for what rows say. A heartbeat a second a robot as fragments would be a
 // request a second a robot, so live facts are written here, into [data-live=<fact>].
+import { fill, gettext } from "./language.js";
 import { outcomes } from "./outcomes.js";
 
 const KINDS = ["autonomous", "human", "holding", "stopped", "stale", "offline"];
@@ -31,7 +32,7 @@ function paintOutcomes(element, recent) {
       return dot;
     }),
   );
-  element.setAttribute("aria-label", seen.length ? `recent outcomes: ${seen.map((o) => o.word).join(", ")}` : "no episode yet");
+  element.setAttribute("aria-label", seen.length ? fill(gettext("recent outcomes: %(words)s"), { words: seen.map((o) => o.word).join(", ") }) : gettext("no episode yet"));
 }
 
 /** @param {Element} root @param {Record<string, string>} facts from facts.js */

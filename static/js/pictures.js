@@ -1,4 +1,5 @@
 // Pictures of one recorded episode: fetched in packs, the needed ones first, decoded when shown.
+import { fill, gettext } from "./language.js";
 import { newestAt, packOf, unpackPictures, wantedPacks } from "./playback.js";
 
 // Decoded pictures kept; the compressed ones are kept all.
@@ -14,12 +15,12 @@ export async function ask(url, options = {}) {
     answer = await fetch(url, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("the server does not answer");
+    throw new Refused(gettext("the server does not answer"));
   }
-  if (answer.redirected && answer.url.includes("/login/")) throw new Refused("you are signed out: sign in again");
+  if (answer.redirected && answer.url.includes("/login/")) throw new Refused(gettext("you are signed out: sign in again"));
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => ({}));
-  const refused = new Refused(said.reason ?? `the server answered ${answer.status}`);
+  const refused = new Refused(said.reason ?? fill(gettext("the server answered %(status)s"), { status: answer.status }));
   refused.status = answer.status;
   throw refused;
 }
@@ -115,7 +116,7 @@ export class Recording {
   /** @param {string} url of replay.json @param {object} replay */
   constructor(url, replay) {
     this.replay = replay;
-    const base = url.replace(/[^/]*$/, "frames/");
+    const base = `${url.slice(0, url.lastIndexOf("/") + 1)}frames/`;
     this.pictures = new Pictures(base, replay.cameras.map((c) => c.name), replay.steps);
   }
 

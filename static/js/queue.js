@@ -1,20 +1,21 @@
 // The help queue in words and in order: who is helped first, what it says, whom it rings for. Pure.
 //
 // The order is that of the server (fleet/protocol/help.py), which is Fleet-DAgger's.
-import { age, count } from "./words.js";
+import { fill, gettext, ngettext, said } from "./language.js";
+import { age } from "./words.js";
 
 const UNCERTAINTY_FROM = 0.2;
 const RISK_FROM = 0.5;
 const LIVE = ["open", "claimed", "escalated"];
 const LEADS = ["lead", "admin"];
 const REASONS = {
-  limit: "limit hit",
-  doubt: "doubt",
-  value_drop: "value drop",
-  no_progress: "no progress",
-  repeated_failure: "failed again",
-  explicit: "asked for",
-  operator_left: "operator left",
+  limit: gettext("limit hit"),
+  doubt: gettext("doubt"),
+  value_drop: gettext("value drop"),
+  no_progress: gettext("no progress"),
+  repeated_failure: gettext("failed again"),
+  explicit: gettext("asked for"),
+  operator_left: gettext("operator left"),
 };
 
 /** @param {object} state a HelpState @returns {boolean} whether it is not closed */
@@ -66,23 +67,25 @@ export function first(sorted, { you, role }) {
 /** @param {object} state @returns {string} the reason to act on, which is the newest */
 export function reasonWords(state) {
   const reason = (state.reasons ?? []).at(-1) ?? "";
-  return REASONS[reason] ?? reason.replaceAll("_", " ");
+  return REASONS[reason] ?? said(reason.replaceAll("_", " "));
 }
 
 /**
  * @param {object} state @param {number} nowMs server clock @param {number} slaS to be answered within
  * @param {string} you
- * @returns {{words: string, share: number, late: boolean}} share of the time that is used up, at most 1
+ * @returns {{words: string, waited: string, share: number, late: boolean}} share of the time that is used up, at most 1
  */
 export function clock(state, nowMs, slaS, you) {
   if (state.status === "claimed") {
-    const who = state.claimed_by === you ? "you have it" : `${state.claimed_by}${state.claimed_by_kind === "scripted" ? " (scripted)" : ""} has it`;
-    return { words: `${who} · ${age(nowMs - state.claimed_wall_ns / 1e6)}`, share: 0, late: false };
+    const name = state.claimed_by_kind === "scripted" ? fill(gettext("%(name)s (scripted)"), { name: state.claimed_by }) : state.claimed_by;
+    const who = state.claimed_by === you ? gettext("you have it") : fill(gettext("%(name)s has it"), { name });
+    return { words: `${who} · ${age(nowMs - state.claimed_wall_ns / 1e6)}`, share: 0, late: false, waited: "" };
   }
   const waitedMs = Math.max(0, nowMs - state.raised_wall_ns / 1e6);
   const late = waitedMs > slaS * 1000;
-  const words = `waiting ${whole(waitedMs)} of ${whole(slaS * 1000)}${late ? " · overdue" : ""}`;
-  return { words, share: Math.min(1, waitedMs / (slaS * 1000)), late };
+  const waited = whole(waitedMs);
+  const words = fill(gettext("waiting %(waited)s of %(limit)s"), { waited, limit: whole(slaS * 1000) }) + (late ? gettext(" · overdue") : "");
+  return { words, waited, share: Math.min(1, waitedMs / (slaS * 1000)), late };
 }
 
 /** Seconds count up in whole numbers: a decimal that changes ten times a second is noise. */
@@ -94,10 +97,10 @@ function whole(ms) {
 export function summary(sorted, nowMs) {
   const waiting = sorted.filter(waits);
   const helped = sorted.length - waiting.length;
-  if (!sorted.length) return "nobody waits";
+  if (!sorted.length) return gettext("nobody waits");
   const oldest = Math.min(...waiting.map((s) => s.raised_wall_ns / 1e6));
-  const parts = [waiting.length ? `${waiting.length} waiting · oldest ${whole(nowMs - oldest)}` : "nobody waits"];
-  if (helped) parts.push(`${count(helped, "robot")} helped`);
+  const parts = [waiting.length ? fill(gettext("%(n)s waiting · oldest %(age)s"), { n: waiting.length, age: whole(nowMs - oldest) }) : gettext("nobody waits")];
+  if (helped) parts.push(fill(ngettext("%(n)s robot helped", "%(n)s robots helped", helped), { n: helped }));
   return parts.join(" · ");
 }
 
@@ -117,11 +120,11 @@ export function rings(before, state, role) {
  */
 export function askWords(state, { you = "", mine = false }) {
   if (state && isLive(state)) {
-    const who = state.status === "claimed" ? ` · ${state.claimed_by === you ? "you have it" : `${state.claimed_by} has it`}` : "";
-    return { live: true, words: `Asks for help: ${reasonWords(state)}${who}` };
+    const who = state.status === "claimed" ? ` · ${state.claimed_by === you ? gettext("you have it") : fill(gettext("%(name)s has it"), { name: state.claimed_by })}` : "";
+    return { live: true, words: fill(gettext("Asks for help: %(why)s"), { why: reasonWords(state) }) + who };
   }
   // Nobody is kept longer than the robot needs them. That an operator had left is over as soon as
   // another drives, which says nothing of what the robot needs.
   const needed = (state?.reasons ?? []).some((reason) => reason !== "operator_left");
-  return { live: false, words: state?.status === "resolved" && mine && needed ? "Needs no help any more: hand back" : "" };
+  return { live: false, words: state?.status === "resolved" && mine && needed ? gettext("Needs no help any more: hand back") : "" };
 }

@@ -2,12 +2,13 @@
 //
 // `mountReplay(element)` brings templates/learning/_replay.html to life. A page that shows one
 // episode loads this module and is done; the labelling desk gives its player one after another.
+import { fill, gettext, said } from "./language.js";
 import { Playhead, controllerAt, meaningOf, packOf } from "./playback.js";
 import { Recording } from "./pictures.js";
 import { Screens, drawn } from "./screens.js";
 import { drawStrips, legendOf } from "./strips.js";
 
-const WORDS = { policy: "policy in control", human: "operator in control", handover: "handover", nobody: "nobody in control" };
+const WORDS = { policy: gettext("policy in control"), human: gettext("operator in control"), handover: gettext("handover"), nobody: gettext("nobody in control") };
 
 export class Replay {
   /** @param {HTMLElement} element from _replay.html @param {{keys?: boolean}} options */
@@ -34,11 +35,11 @@ export class Replay {
 
   /** Fetch an episode and show it. @param {string} url of its replay.json */
   async open(url) {
-    this.say("Loading the episode.");
+    this.say(gettext("Loading the episode."));
     try {
       this.show(await Recording.open(url));
     } catch (error) {
-      this.say(`The replay cannot be shown: ${error.message}.`);
+      this.say(fill(gettext("The replay cannot be shown: %(problem)s."), { problem: said(error.message) }));
     }
   }
 
@@ -59,7 +60,7 @@ export class Replay {
     this.part("lanes").style.visibility = "hidden";
     const suggestion = this.part("suggestion");
     suggestion.hidden = !replay.suggestion;
-    if (replay.suggestion) suggestion.firstElementChild.textContent = `Suggested point of failure: step ${replay.suggestion.step}`;
+    if (replay.suggestion) suggestion.firstElementChild.textContent = fill(gettext("Suggested point of failure: step %(n)s"), { n: replay.suggestion.step });
     this.say(noticeOf(replay));
     this.draw();
     drawn().then(() => this.recording === recording && this.complete(replay));
@@ -80,7 +81,7 @@ export class Replay {
       (error) => {
         if (this.recording !== recording || error.name === "AbortError") return;
         this.head.pause();
-        this.say(`Pictures are missing: ${error.message}. Move in the replay to try again.`);
+        this.say(fill(gettext("Pictures are missing: %(problem)s. Move in the replay to try again."), { problem: said(error.message) }));
         this.draw();
       },
     );
@@ -162,15 +163,15 @@ export class Replay {
     scrub.value = String(head.step);
     const at = (head.step * replay.control_period_s).toFixed(1);
     const who = WORDS[controllerAt(replay.control, head.step)];
-    scrub.setAttribute("aria-valuetext", `step ${head.step} of ${head.last}, ${at} seconds, ${who}`);
-    this.part("where").textContent = `step ${head.step} of ${head.last} · ${at} s · ${who}`;
+    scrub.setAttribute("aria-valuetext", fill(gettext("step %(step)s of %(last)s, %(seconds)s seconds, %(who)s"), { step: head.step, last: head.last, seconds: at, who }));
+    this.part("where").textContent = fill(gettext("step %(step)s of %(last)s · %(seconds)s s · %(who)s"), { step: head.step, last: head.last, seconds: at, who });
     this.part("speed").textContent = `${head.speed}×`;
     const waiting = !pictures.ready(head.step) || (head.playing && !pictures.ready(Math.min(head.last, head.step + 1)));
     this.element.toggleAttribute("data-waiting", waiting);
     this.element.dataset.step = String(head.step);
     const play = this.part("play");
     play.setAttribute("aria-pressed", String(head.playing));
-    play.firstElementChild.textContent = head.playing ? "Pause" : "Play";
+    play.firstElementChild.textContent = head.playing ? gettext("Pause") : gettext("Play");
     this.changed();
   }
 }
@@ -178,9 +179,9 @@ export class Replay {
 /** What a person has to know of an episode beside what they see. @param {object} replay */
 export function noticeOf(replay) {
   const words = [];
-  if (!replay.cameras.length) words.push("This episode was recorded without cameras: the robot senses states only. What it did is drawn below.");
-  if (replay.recorded_steps > replay.steps) words.push(`Only the first ${replay.steps} of ${replay.recorded_steps} steps are shown.`);
-  if (!replay.complete) words.push("The recording was cut short and is never trained on.");
+  if (!replay.cameras.length) words.push(gettext("This episode was recorded without cameras: the robot senses states only. What it did is drawn below."));
+  if (replay.recorded_steps > replay.steps) words.push(fill(gettext("Only the first %(n)s of %(total)s steps are shown."), { n: replay.steps, total: replay.recorded_steps }));
+  if (!replay.complete) words.push(gettext("The recording was cut short and is never trained on."));
   return words.join(" ");
 }
 

@@ -1,4 +1,5 @@
 // The pictures of a replay: one canvas a camera, all of the same step.
+import { fill, gettext } from "./language.js";
 
 export class Screens {
   /** @param {Element} place where the canvases go */
@@ -44,7 +45,7 @@ function canvasOf({ title }) {
   figure.className = "vid";
   const canvas = document.createElement("canvas");
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${title} camera`);
+  canvas.setAttribute("aria-label", fill(gettext("%(name)s camera"), { name: title }));
   figure.append(canvas, Object.assign(document.createElement("figcaption"), { className: "plate title", textContent: title }));
   return canvas;
 }

@@ -3,6 +3,7 @@ import { startAlerts } from "./alert.js";
 import { loadAnew } from "./anew.js";
 import { tally } from "./facts.js";
 import { startKeys } from "./keys.js";
+import { fill, gettext, ngettext } from "./language.js";
 import { pageLink } from "./link.js";
 import { once } from "./once.js";
 import { write } from "./paint.js";
@@ -16,8 +17,8 @@ function showLink({ online, code }) {
   if (online) return;
   bar.textContent =
     code === 4401 || code === 4403
-      ? "The server refused the live connection: sign in again."
-      : "No connection to the server. Nothing below is fresh; trying again.";
+      ? gettext("The server refused the live connection: sign in again.")
+      : gettext("No connection to the server. Nothing below is fresh; trying again.");
 }
 
 const showCounts = once(() => {
@@ -42,9 +43,10 @@ function reloadWhenHeard({ detail: state }) {
 /** @param {object[]} states @returns {string} "v128 on 3 of 4 robots" */
 export function policyLine(states) {
   const newest = Math.max(0, ...states.map((s) => s.assigned_number ?? 0));
-  if (!newest) return "no policy assigned yet";
+  if (!newest) return gettext("no policy assigned yet");
   const on = states.filter((s) => s.heartbeat?.policy?.number === newest).length;
-  return `Policy v${newest} on ${on} of ${count(states.length, "robot")}`;
+  const words = ngettext("Policy v%(newest)s on %(on)s of %(n)s robot", "Policy v%(newest)s on %(on)s of %(n)s robots", states.length);
+  return fill(words, { newest, on, n: states.length });
 }
 
 if (document.body.dataset.operatorSocket) {

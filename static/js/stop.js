@@ -3,6 +3,7 @@
 // The button is the submit of a plain form, so it works with this module missing. With it, the
 // request goes two ways at once, socket and form address: either is enough, twice does no harm.
 import { condition } from "./facts.js";
+import { fill, gettext, ngettext } from "./language.js";
 import { pageLink } from "./link.js";
 import { count } from "./words.js";
 
@@ -26,9 +27,11 @@ export function stopProgress(names, robots) {
 
 /** @param {ReturnType<typeof stopProgress>} progress @returns {string} */
 export function stopWords({ stopped, waiting, offline }) {
-  const parts = [`${stopped.length} of ${count(stopped.length + waiting.length, "robot")} confirmed the stop`];
-  if (waiting.length) parts.push(`waiting for ${waiting.join(", ")}`);
-  if (offline.length) parts.push(`offline, stops when it connects: ${offline.join(", ")}`);
+  const n = stopped.length + waiting.length;
+  const words = ngettext("%(done)s of %(n)s robot confirmed the stop", "%(done)s of %(n)s robots confirmed the stop", n);
+  const parts = [fill(words, { done: stopped.length, n })];
+  if (waiting.length) parts.push(fill(gettext("waiting for %(names)s"), { names: waiting.join(", ") }));
+  if (offline.length) parts.push(fill(gettext("offline, stops when it connects: %(names)s"), { names: offline.join(", ") }));
   return parts.join(" · ");
 }
 
@@ -65,11 +68,11 @@ export async function stop(form) {
   const names = robot ? [robot] : [...link.robots.keys()];
   current = { names };
   const sent = link.send(robot ? { type: "StopRobots", robots: [robot] } : { type: "StopRobots", every: true });
-  report("Stop sent, waiting for the robots to confirm", false);
+  report(gettext("Stop sent, waiting for the robots to confirm"), false);
   const posted = await post(form);
   if (!sent && !posted) {
     current = null;
-    report("The stop did not reach the server. Use the stop on the robot itself.", true);
+    report(gettext("The stop did not reach the server. Use the stop on the robot itself."), true);
     return;
   }
   follow();

@@ -1,10 +1,11 @@
 // The strips under a replay: value, advantage, indicator, doubt, actions, and who had control.
 import { extent } from "./curve.js";
+import { fill, gettext, said } from "./language.js";
 import { pathOf, runs } from "./playback.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const STATE = { policy: "autonomous", human: "human", handover: "handover", nobody: "holding" };
-const WORDS = { policy: "policy", human: "operator", handover: "handover", nobody: "nobody" };
+const WORDS = { policy: gettext("policy"), human: gettext("operator"), handover: gettext("handover"), nobody: gettext("nobody") };
 const SERIES = ["accent", "s2", "s3", "s4", "s5", "s6", "s7", "s8"];
 const LOW = 18;
 const HIGH = 56;
@@ -40,11 +41,11 @@ function valueStrip(replay) {
   const line = pathOf(value, range, HIGH);
   const shapes = [shape("path", { d: `${line}L${steps} ${HIGH}L0 ${HIGH}Z`, class: "area" }), shape("path", { d: line, class: "line accent" })];
   if (suggestion) shapes.push(shape("line", { x1: suggestion.step, x2: suggestion.step, y1: 0, y2: HIGH, class: "drop" }));
-  const quality = by.correlation === null ? "not yet judged" : `Spearman ${by.correlation.toFixed(2)}`;
-  const note = `${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
-  const words = suggestion ? `falls most at step ${suggestion.step}` : "falls nowhere much";
-  const when = by.recorded ? "Value at the time" : "Value";
-  return strip(`${when} (function ${by.number}, ${quality})`, note, HIGH, `value of each step: ${note}, ${words}`, shapes, steps);
+  const quality = by.correlation === null ? gettext("not yet judged") : `Spearman ${by.correlation.toFixed(2)}`;
+  const note = fill(gettext("%(low)s to %(high)s"), { low: range[0].toFixed(2), high: range[1].toFixed(2) });
+  const words = suggestion ? fill(gettext("falls most at step %(n)s"), { n: suggestion.step }) : gettext("falls nowhere much");
+  const name = by.recorded ? gettext("Value at the time (function %(n)s, %(quality)s)") : gettext("Value (function %(n)s, %(quality)s)");
+  return strip(fill(name, { n: by.number, quality }), note, HIGH, fill(gettext("value of each step: %(note)s, %(words)s"), { note, words }), shapes, steps);
 }
 
 function advantageStrip(replay) {
@@ -55,8 +56,8 @@ function advantageStrip(replay) {
     const y = HIGH - ((by.epsilon - range[0]) / (range[1] - range[0])) * HIGH;
     shapes.unshift(shape("line", { x1: 0, x2: steps, y1: y, y2: y, class: "level" }));
   }
-  const note = by.epsilon === null ? "no threshold" : `line: threshold ε ${by.epsilon.toFixed(3)}`;
-  return strip("Advantage", note, HIGH, `advantage of each step, ${note}`, shapes, steps);
+  const note = by.epsilon === null ? gettext("no threshold") : fill(gettext("line: threshold ε %(epsilon)s"), { epsilon: by.epsilon.toFixed(3) });
+  return strip(gettext("Advantage"), note, HIGH, fill(gettext("advantage of each step, %(note)s"), { note }), shapes, steps);
 }
 
 function indicatorStrip(replay) {
@@ -64,17 +65,17 @@ function indicatorStrip(replay) {
   const kinds = ["none", "negative", "positive"];
   const positive = replay.indicator.filter((i) => i === 2).length;
   const share = Math.round((100 * positive) / Math.max(1, replay.indicator.length));
-  const note = `${share} % of ${replay.indicator.length} steps positive`;
+  const note = fill(gettext("%(share)s % of %(n)s steps positive"), { share, n: replay.indicator.length });
   const shapes = spans.map((s) => rect(s.start, s.end, LOW, kinds[s.value] ?? "none"));
-  return strip("Told to the policy as positive", note, LOW, note, shapes, replay.steps);
+  return strip(gettext("Told to the policy as positive"), note, LOW, note, shapes, replay.steps);
 }
 
 function controlStrip(replay) {
   const shapes = replay.control.map((s) => rect(s.start, s.end, LOW, STATE[s.who]));
-  const words = replay.control.map((s) => `${WORDS[s.who]} steps ${s.start} to ${s.end}`).join(", ");
-  const people = replay.interventions.map((i) => `${i.operator}${i.operator_kind === "human" ? "" : ` (${i.operator_kind})`}`);
-  const note = people.length ? `corrected by ${[...new Set(people)].join(", ")}` : "no intervention";
-  return strip("Who had control", note, LOW, `who had control: ${words}`, shapes, replay.steps);
+  const words = replay.control.map((s) => fill(gettext("%(who)s steps %(start)s to %(end)s"), { who: WORDS[s.who], start: s.start, end: s.end })).join(", ");
+  const people = replay.interventions.map((i) => `${i.operator}${i.operator_kind === "human" ? "" : ` (${said(i.operator_kind)})`}`);
+  const note = people.length ? fill(gettext("corrected by %(names)s"), { names: [...new Set(people)].join(", ") }) : gettext("no intervention");
+  return strip(gettext("Who had control"), note, LOW, fill(gettext("who had control: %(words)s"), { words }), shapes, replay.steps);
 }
 
 function lines(title, names, rows, steps) {
@@ -82,15 +83,15 @@ function lines(title, names, rows, steps) {
   const shapes = names.map((_, i) =>
     shape("path", { d: pathOf(rows.map((row) => row[i]), range, HIGH), class: `line ${SERIES[i % SERIES.length]}` }),
   );
-  const note = `${names.join(", ")}: ${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
+  const note = fill(gettext("%(name)s: %(low)s to %(high)s"), { name: names.join(", "), low: range[0].toFixed(2), high: range[1].toFixed(2) });
   return strip(title, note, HIGH, `${title}, ${note}`, shapes, steps);
 }
 
 function doubtStrip(replay) {
   const range = extent(replay.doubt);
-  const note = `${range[0].toFixed(2)} to ${range[1].toFixed(2)}`;
+  const note = fill(gettext("%(low)s to %(high)s"), { low: range[0].toFixed(2), high: range[1].toFixed(2) });
   const shapes = [shape("path", { d: pathOf(replay.doubt, range, HIGH), class: "line accent" })];
-  return strip("Doubt", note, HIGH, `doubt of each step: ${note}`, shapes, replay.steps);
+  return strip(gettext("Doubt"), note, HIGH, fill(gettext("doubt of each step: %(note)s"), { note }), shapes, replay.steps);
 }
 
 /** Words under the strips: every colour has one. @param {object} replay */
@@ -107,8 +108,8 @@ export function drawStrips(place, replay) {
   strips.push(controlStrip(replay));
   if (replay.doubt) strips.push(doubtStrip(replay));
   if (!replay.cameras.length && replay.action.length) {
-    strips.push(lines("Action", replay.action_names, replay.action, replay.steps));
-    strips.push(lines("State", replay.state_names, replay.state, replay.steps));
+    strips.push(lines(gettext("Action"), replay.action_names, replay.action, replay.steps));
+    strips.push(lines(gettext("State"), replay.state_names, replay.state, replay.steps));
   }
   place.replaceChildren(...strips);
 }

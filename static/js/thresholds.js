@@ -1,4 +1,5 @@
 // Sliders of thresholds: the server sends the counts of every share once, and moving costs nothing.
+import { fill, gettext, said as heard } from "./language.js";
 import { ask } from "./pictures.js";
 
 /**
@@ -11,9 +12,12 @@ export function wordsOf(counts, percent, inForce) {
   const [now, then] = [inForce, percent].map((p) => counts.positive_steps[p - 1]);
   const total = counts.free_steps + counts.forced_steps;
   const turned = then - now;
-  const change = turned ? ` · ${number(Math.abs(turned))} turn ${turned > 0 ? "positive" : "negative"}` : "";
-  const lost = counts.unreadable ? ` · ${counts.unreadable} episodes cannot be read now and are not counted` : "";
-  return `${number(then)} of ${number(total)} steps positive, ${number(counts.forced_steps)} of them forced${change} · ε ${counts.epsilons[percent - 1].toFixed(3)} · n = ${counts.episodes} episodes${lost}`;
+  const turn = turned > 0 ? gettext(" · %(n)s turn positive") : gettext(" · %(n)s turn negative");
+  const change = turned ? fill(turn, { n: number(Math.abs(turned)) }) : "";
+  const lost = counts.unreadable ? fill(gettext(" · %(n)s episodes cannot be read now and are not counted"), { n: counts.unreadable }) : "";
+  const words = gettext("%(n)s of %(total)s steps positive, %(forced)s of them forced%(change)s · ε %(epsilon)s · n = %(episodes)s episodes");
+  const epsilon = counts.epsilons[percent - 1].toFixed(3);
+  return fill(words, { n: number(then), total: number(total), forced: number(counts.forced_steps), change, epsilon, episodes: counts.episodes }) + lost;
 }
 
 async function mount(form) {
@@ -24,7 +28,7 @@ async function mount(form) {
   try {
     counts = await (await ask(form.dataset.threshold)).json();
   } catch (error) {
-    said.textContent = `Not counted: ${error.message}.`;
+    said.textContent = fill(gettext("Not counted: %(problem)s."), { problem: heard(error.message) });
     return;
   }
   const show = () => {

@@ -1,4 +1,5 @@
 // Who had control in the running episode, tick by tick, as telemetry tells it.
+import { fill, gettext, said } from "./language.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const KIND = { autonomous: "autonomous", handover: "human", takeover: "human", holding: "holding", stopped: "stopped" };
@@ -21,7 +22,7 @@ export function extend(line, { episode, tick, mode }) {
 
 /** @param {{spans: {mode: string, start: number, end: number}[]}} line @returns {string} for people who do not see the bar */
 export function describe({ spans }) {
-  return spans.map(({ mode, start, end }) => `${mode} ticks ${start} to ${end}`).join(", ") || "no tick yet";
+  return spans.map(({ mode, start, end }) => fill(gettext("%(mode)s ticks %(start)s to %(end)s"), { mode: said(mode), start, end })).join(", ") || gettext("no tick yet");
 }
 
 /** Draw the spans. @param {SVGElement} svg @param {number} width in ticks */
@@ -37,5 +38,5 @@ export function draw(svg, line, width) {
       return rect;
     }),
   );
-  svg.setAttribute("aria-label", `who had control: ${describe(line)}`);
+  svg.setAttribute("aria-label", fill(gettext("who had control: %(words)s"), { words: describe(line) }));
 }

@@ -2,6 +2,7 @@
 // pure.
 import { extent } from "./curve.js";
 import { noDoubt, noValue, valueNote } from "./estimates.js";
+import { fill, gettext } from "./language.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 // Lines of one plot: as many as there are colours that mean no state.
@@ -79,7 +80,7 @@ class Plot {
     };
     this.words = this.names.map((_, i) => made("span", "key", i));
     this.legend.replaceChildren(...this.words);
-    if (names.length > LINES) this.legend.append(`and ${names.length - LINES} more that are not drawn`);
+    if (names.length > LINES) this.legend.append(fill(gettext("and %(n)s more that are not drawn"), { n: names.length - LINES }));
     this.ghosts = dashed ? this.names.map((_, i) => made("path", "ghost", i)) : [];
     this.lines = this.names.map((_, i) => made("path", "", i));
     this.svg.replaceChildren(...this.ghosts, ...this.lines);
@@ -115,8 +116,8 @@ export class Traces {
     this.spec = spec;
     this.series = new Series();
     const box = (name) => page.querySelector(`[data-trace=${name}]`);
-    this.doubt = new Plot(box("doubt"), ["doubt"]);
-    this.value = new Plot(box("value"), ["value"]);
+    this.doubt = new Plot(box("doubt"), [gettext("doubt")]);
+    this.value = new Plot(box("value"), [gettext("value")]);
     this.state = new Plot(box("state"), spec.state_names);
     this.action = new Plot(box("action"), spec.action_names, { dashed: true });
   }

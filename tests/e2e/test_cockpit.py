@@ -113,7 +113,7 @@ def test_a_drag_on_the_picture_moves_the_arm_and_letting_go_is_neutral(desk: Des
     cockpit.hand_back()
 
 
-def test_speed_frame_and_mirror_are_chosen_by_key_and_remembered(desk: Desk):
+def test_speed_frame_mirror_and_language_are_chosen_and_remembered(desk: Desk):
     page = desk.robot("operator", "robot-2").page
     page.keyboard.press("+")
     page.keyboard.press("+")
@@ -128,6 +128,15 @@ def test_speed_frame_and_mirror_are_chosen_by_key_and_remembered(desk: Desk):
     expect(page.locator("[data-speed-word]")).to_have_text("0.8")
     expect(page.get_by_label("Mirror left and right")).to_be_checked()
     expect(page.get_by_label("Moves by")).to_have_value("robot")
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-hans")
+    expect(page.get_by_label("移动参照")).to_have_value("robot")
+    expect(page.locator("[data-hint]")).to_have_text(re.compile("W 沿机器人"))
+    page.keyboard.press("c")
+    expect(page.locator("[data-hint]")).to_have_text("W 远离此相机移动，A 向其右侧移动")
+    page.reload()
+    expect(page.locator("[data-hint]")).to_have_text("W 远离此相机移动，A 向其右侧移动")
+    expect(page.get_by_role("button", name="English")).to_be_visible()
 
 
 def test_a_late_link_turns_the_light_red_and_refuses_to_drive(desk: Desk):

@@ -52,8 +52,8 @@ test("an escalated request is for leads and admins", () => {
 });
 
 test("the clock counts what is waited of what is promised, and says when it is overdue", () => {
-  assert.deepEqual(clock(asks("arm"), NOW_MS, 30, "ada"), { words: "waiting 10 s of 30 s", share: 1 / 3, late: false });
-  assert.deepEqual(clock(asks("arm"), NOW_MS, 8, "ada"), { words: "waiting 10 s of 8 s · overdue", share: 1, late: true });
+  assert.deepEqual(clock(asks("arm"), NOW_MS, 30, "ada"), { words: "waiting 10 s of 30 s", waited: "10 s", share: 1 / 3, late: false });
+  assert.deepEqual(clock(asks("arm"), NOW_MS, 8, "ada"), { words: "waiting 10 s of 8 s · overdue", waited: "10 s", share: 1, late: true });
   // A page whose clock is a little behind shows no negative time.
   assert.equal(clock(asks("arm"), NOW_MS - 60_000, 30, "ada").words, "waiting 0 s of 30 s");
 });
