@@ -20,6 +20,7 @@ from learning.exceptions import LearningError
 from learning.models import Learner
 from learning.selectors.learners import due_learners
 from learning.selectors.values import due_thresholds, due_values
+from learning.services.canaries import advance_canaries
 from learning.services.evaluations import advance_open
 from learning.services.learners import claim_round, round_of
 from learning.services.objects import sweep_orphans
@@ -90,9 +91,10 @@ def derive_judged(episode_ids: list[int]) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Enqueue rounds that are due, assign versions that were not, go on with evaluations."""
+    """Enqueue rounds that are due, assign versions that were not, go on with canaries."""
     enqueue_due_rounds()
     enqueue_value_work()
+    advance_canaries()
     assign_pending()
     advance_open()
 

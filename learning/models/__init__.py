@@ -4,24 +4,31 @@ from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Interve
 from learning.models.evaluations import Evaluation, EvaluationTrial
 from learning.models.labels import Label
 from learning.models.learners import Learner, LearnerMetric, Round
-from learning.models.lineage import EpisodeUse
+from learning.models.lineage import Branch, EpisodeUse, Exclusion
 from learning.models.policies import PolicyVersion
+from learning.models.rollouts import Canary, PolicyChange, Rollout, VersionTag
 from learning.models.values import Sidecar, ThresholdVersion, ValueVersion
 
 __all__ = [
+    "Branch",
+    "Canary",
     "ClosedCursor",
     "Episode",
     "EpisodePart",
     "EpisodeUse",
     "Evaluation",
     "EvaluationTrial",
+    "Exclusion",
     "Intervention",
     "Label",
     "Learner",
     "LearnerMetric",
+    "PolicyChange",
     "PolicyVersion",
+    "Rollout",
     "Round",
     "Sidecar",
     "ThresholdVersion",
     "ValueVersion",
+    "VersionTag",
 ]

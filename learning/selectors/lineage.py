@@ -9,6 +9,7 @@ from django.db.models import Count, Max, Min, Prefetch, Q, QuerySet
 from learning.exceptions import NotFound
 from learning.models import Episode, EpisodeUse, Label, Learner, PolicyVersion
 from learning.models.episodes import Outcome
+from learning.selectors.branches import versions_after
 from learning.selectors.metrics import Rate, wilson
 from learning.selectors.search import made_by, used_by
 
@@ -52,7 +53,7 @@ def episode_of(uid: UUID) -> Episode:
     """Return an episode with all that its page shows. Raises NotFound."""
     labels = Label.objects.select_related("operator__user", "withdrawal").order_by("-id")
     found = (
-        Episode.objects.select_related("robot", "task")
+        Episode.objects.select_related("robot", "task", "exclusion__operator__user")
         .prefetch_related("interventions", "parts", Prefetch("labels", labels))
         .filter(uid=uid)
         .first()
@@ -80,7 +81,7 @@ def taught(episode: Episode) -> list[Taught]:
     lines = []
     for use in EpisodeUse.objects.filter(episode=episode).select_related("learner"):
         since = PolicyVersion.objects.filter(
-            learner_id=use.learner_id, step__gte=use.step, state=PolicyVersion.State.PUBLISHED
+            versions_after(use), learner_id=use.learner_id, state=PolicyVersion.State.PUBLISHED
         ).aggregate(versions=Count("pk"), first=Min("number"), newest=Max("number"))
         lines.append(Taught(use.learner, use.step, use.at, **since))
     return lines
@@ -114,6 +115,6 @@ def deeds(version: PolicyVersion) -> Deeds:
         made=counts["made"],
         held_out=wilson(counts["held_out_won"], counts["held_out"]),
         training=wilson(counts["training_won"], counts["training"]),
-        learned_from=uses.count(),
-        new_to_it=uses.filter(step__gt=known_before).count(),
+        learned_from=uses.values("episode").distinct().count(),
+        new_to_it=uses.filter(step__gt=known_before).values("episode").distinct().count(),
     )
