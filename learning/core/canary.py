@@ -126,7 +126,9 @@ def _not_worse(incumbent: Arm, candidate: Arm, terms: Terms) -> bool:
     return lowest > -terms.margin and highest < terms.margin
 
 
-def blocks_for(incumbent_robots: int, candidate_robots: int, *, largest: int = 8) -> tuple[int, int]:
+def blocks_for(
+    incumbent_robots: int, candidate_robots: int, *, largest: int = 8
+) -> tuple[int, int]:
     """Return the block that fits how many robots each arm has: both ends of it at least 1."""
     if candidate_robots <= incumbent_robots:
         return min(largest, max(1, round(incumbent_robots / max(1, candidate_robots)))), 1
