@@ -103,9 +103,7 @@ def arm(won: int, n: int, taken: int = 0) -> Arm:
 def test_the_verdict_follows_from_what_was_declared(incumbent, candidate, time_is_up, verdict):
     found = stand(incumbent, candidate, TERMS, time_is_up=time_is_up)
     assert found.verdict == verdict
-    assert verdict is None or verdict.promotes == (
-        verdict in (Verdict.BETTER, Verdict.NOT_WORSE)
-    )
+    assert verdict is None or verdict.promotes == (verdict in (Verdict.BETTER, Verdict.NOT_WORSE))
 
 
 def test_better_at_one_thing_does_not_excuse_what_is_not_shown_at_the_other():
