@@ -4,6 +4,8 @@ What a robot is to run follows from rows alone, so this may be repeated by whoev
 publish, a lead, a verdict, a sweep.
 """
 
+from collections.abc import Collection
+
 from django.db import transaction
 from django.utils import timezone
 
@@ -36,7 +38,10 @@ def lock_rollout(learner: Learner) -> Rollout:
 
 
 def assign_wanted(
-    learner: Learner, *, weights: dict[str, bytes] | None = None, take_over: bool = False
+    learner: Learner,
+    *,
+    weights: dict[str, bytes] | None = None,
+    take_over: bool | Collection[str] = False,
 ) -> dict[str, list[str]]:
     """Assign every robot of a learner what it is to run; return the names by version's sha256.
 
@@ -49,7 +54,7 @@ def assign_wanted(
     Args:
         learner: Whose plan.
         weights: Artifacts by sha256; those up to the inline limit ride in the announcement.
-        take_over: Also take robots that follow another learner: a lead said so.
+        take_over: Also take these robots, or all, from another learner: a lead said so.
     """
     with transaction.atomic():
         rollout = lock_rollout(learner)
@@ -72,32 +77,30 @@ def assign_wanted(
 
 
 def _wrong(
-    rollout: Rollout, plan: Wanted, *, take_over: bool
+    rollout: Rollout, plan: Wanted, *, take_over: bool | Collection[str]
 ) -> list[tuple[PolicyVersion, list[str]]]:
     """Return the versions that robots lack, each with the names of those robots."""
     rows = list(Robot.objects.filter(enabled=True, pinned_at__isnull=True).order_by("pk"))
-    assigned = {robot.assigned_sha256 for robot in rows}
-    known = PolicyVersion.objects.filter(sha256__in=assigned)
-    own = set(known.filter(learner=rollout.learner).values_list("sha256", flat=True))
+    known = PolicyVersion.objects.filter(sha256__in={robot.assigned_sha256 for robot in rows})
+    # By number and content: two learners may have imported the same base under their own numbers.
+    own = set(known.filter(learner=rollout.learner).values_list("number", "sha256"))
     # Whoever holds back its versions does not lose its robots to a learner that does not.
     held = set(
         known.exclude(learner=rollout.learner)
         .filter(learner__rollout__mode__in=(Rollout.Mode.CANARY, Rollout.Mode.MANUAL))
-        .values_list("sha256", flat=True)
+        .values_list("number", "sha256")
     )
     lacking: dict[int, tuple[PolicyVersion, list[str]]] = {}
     for robot in rows:
         version = plan.version_for(robot.name)
-        if version is None or (robot.assigned_number, robot.assigned_sha256) == (
-            version.number,
-            version.sha256,
-        ):
+        has = (robot.assigned_number, robot.assigned_sha256)
+        if version is None or has == (version.number, version.sha256):
             continue
-        follows = robot.assigned_number is None or robot.assigned_sha256 in own
-        takes = rollout.mode == Rollout.Mode.AUTOMATIC and (
-            robot.assigned_number is None or robot.assigned_number <= version.number
-        )
-        if not take_over and (robot.assigned_sha256 in held or not (follows or takes)):
+        follows = robot.assigned_number is None or has in own
+        newer = robot.assigned_number is None or robot.assigned_number < version.number
+        takes = rollout.mode == Rollout.Mode.AUTOMATIC and newer
+        told = take_over if isinstance(take_over, bool) else robot.name in take_over
+        if not told and (has in held or not (follows or takes)):
             continue
         lacking.setdefault(version.pk, (version, []))[1].append(robot.name)
     return list(lacking.values())

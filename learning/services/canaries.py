@@ -105,7 +105,7 @@ def start_canary(
             operator=operator,
             reason=reason or ("" if operator else "every new version goes through a canary"),
         )
-        assign_wanted(learner, take_over=operator is not None and robots is not None)
+        assign_wanted(learner)
     return canary
 
 

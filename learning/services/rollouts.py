@@ -102,7 +102,7 @@ def _roll(
             operator=operator,
             reason=reason,
         )
-        told = assign_wanted(version.learner, take_over=True)
+        told = assign_wanted(version.learner, take_over=True if names is None else names)
     return sorted(name for names in told.values() for name in names)
 
 

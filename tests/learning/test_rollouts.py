@@ -165,9 +165,22 @@ def test_a_learner_that_was_rolled_back_keeps_its_robots_from_another_learner(fl
     publish(other, 9)
     assert set(assigned().values()) == {9}
     rollouts.roll_back(fleet[0], operator=cast.lead)
-    publish(other, 10)
+    newest = publish(other, 10)
     assign_pending()
     assert set(assigned().values()) == {1}
+    # Unless a lead says so, and then only those that are named.
+    rollouts.roll_out(newest, operator=cast.lead, robots=["arm-1"])
+    assign_pending()
+    assert assigned() == dict.fromkeys(NAMES, 1) | {"arm-1": 10}
+
+
+def test_two_learners_with_one_base_do_not_pass_robots_to_and_fro(fleet, learner):
+    other = Learner.objects.create(name="recap")
+    for number, sha256 in ((1, "0" * 64), (2, fleet[2].sha256), (3, "1" * 64)):
+        make_version(other, number, sha256=sha256)
+        assign_pending()
+        assert assign_pending() == []
+    assert set(Robot.objects.values_list("assigned_sha256", flat=True)) == {fleet[2].sha256}
 
 
 def test_notes_and_tags_are_replaced_and_rubbish_is_refused_with_nothing_lost(fleet):
