@@ -241,6 +241,8 @@ class CanaryView:
     episodes: int
     progress: float
     deadline: datetime
+    # With which each interval holds, however often one looks.
+    confidence: float
 
 
 def canary_view(canary: Canary) -> CanaryView:
@@ -267,6 +269,7 @@ def canary_view(canary: Canary) -> CanaryView:
         episodes=fewest,
         progress=min(1.0, fewest / canary.episodes),
         deadline=deadline_of(canary),
+        confidence=1 - canary.alpha,
     )
 
 

@@ -22,6 +22,7 @@ from learning.selectors.rollouts import (
     moves,
     robots_for_canary,
     rollout_of,
+    running_canary,
     share_of,
 )
 from learning.services import rollouts
@@ -111,6 +112,7 @@ def _preview(form: ChangeForm, version: PolicyVersion) -> dict[str, Any]:
         "act": said["act"],
         "moves": moves(version, names),
         "rollout": rollout,
+        "open_canary": running_canary(learner),
         "terms": terms | form.terms,
         # What was shown is what is done: a share is confirmed as the robots it meant.
         "fixed": [

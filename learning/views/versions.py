@@ -11,7 +11,13 @@ from fleet.views.pages import operator_page
 from learning.models import PolicyVersion
 from learning.selectors.evaluations import version_name
 from learning.selectors.lineage import deeds, versions_numbered
-from learning.selectors.rollouts import canary_view, moves, recent_changes, rollout_of
+from learning.selectors.rollouts import (
+    canary_view,
+    moves,
+    recent_changes,
+    rollout_of,
+    running_canary,
+)
 
 _MAX_NUMBER = 2**31 - 1
 
@@ -52,6 +58,7 @@ def _rollout(row: PolicyVersion, *, may_lead: bool) -> dict[str, Any]:
         "moving": [m for m in found if not m.stays],
         "every": Robot.objects.order_by("name"),
         "rollout": rollout_of(row.learner),
+        "open_canary": running_canary(row.learner),
         "changes": recent_changes(row),
         "tags": list(row.tags.values_list("name", flat=True)),
     }
