@@ -13,6 +13,7 @@ from learning.selectors.evaluations import version_name
 from learning.selectors.lineage import deeds, versions_numbered
 from learning.selectors.rollouts import (
     canary_view,
+    fleet_version,
     moves,
     recent_changes,
     rollout_of,
@@ -49,6 +50,8 @@ def version(request: HttpRequest, operator: Operator, number: int) -> HttpRespon
 def _rollout(row: PolicyVersion, *, may_lead: bool) -> dict[str, Any]:
     canary = row.canaries.select_related("candidate", "incumbent", "started_by__user").first()
     found = moves(row, None)
+    rollout = rollout_of(row.learner)
+    current = fleet_version(rollout)
     assigned = [m.robot for m in found if m.robot.assigned_sha256 == row.sha256]
     return {
         "may_lead": may_lead and row.state == PolicyVersion.State.PUBLISHED,
@@ -57,7 +60,9 @@ def _rollout(row: PolicyVersion, *, may_lead: bool) -> dict[str, Any]:
         "assigned": assigned,
         "moving": [m for m in found if not m.stays],
         "every": Robot.objects.order_by("name"),
-        "rollout": rollout_of(row.learner),
+        "rollout": rollout,
+        # Than what the fleet runs: then it is no way back.
+        "newer": current is None or row.number > current.number,
         "open_canary": running_canary(row.learner),
         "changes": recent_changes(row),
         "tags": list(row.tags.values_list("name", flat=True)),

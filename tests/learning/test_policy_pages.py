@@ -140,6 +140,8 @@ def test_one_click_rolls_the_fleet_back_and_says_that_publishes_wait(cast, versi
     page = text_of(lead, "/policies/1/")
     assert "it drops things" in page
     assert "No robot would change" in page
+    # What is newer than the fleet's version is no way back.
+    assert "Roll v2 out to every robot" in text_of(lead, "/policies/2/")
 
 
 def test_a_canary_is_begun_shown_and_cancelled_on_the_page(cast, versions):
