@@ -60,14 +60,16 @@ def assign_wanted(
         rollout = lock_rollout(learner)
         plan = wanted(rollout)
         wrong = _wrong(rollout, plan, take_over=take_over)
+        # All at once in the order of their keys, as everybody locks them: version by version would
+        # cross the heartbeats.
+        names = [name for _, names in wrong for name in names]
+        list(Robot.objects.select_for_update().filter(name__in=names).order_by("pk"))
         assigned: dict[str, list[str]] = {}
-        for version, names in wrong:
+        for version, mine in wrong:
             data = (weights or {}).get(version.sha256)
             if data is not None and len(data) > MAX_INLINE_WEIGHTS_BYTES:
                 data = None
-            told = assign_policy(
-                policy_ref(version), weights=data, robots=names, even_if_older=True
-            )
+            told = assign_policy(policy_ref(version), weights=data, robots=mine, even_if_older=True)
             assigned[version.sha256] = told
         used = [version.pk for version in {plan.fleet, *plan.special.values()} if version]
         PolicyVersion.objects.filter(pk__in=used, assigned_at__isnull=True).update(

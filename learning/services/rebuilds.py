@@ -11,6 +11,7 @@ from learning.exceptions import Unprocessable
 from learning.models import Branch, Exclusion, Learner, PolicyChange, PolicyVersion, Round
 from learning.selectors.rollouts import fleet_version, rollout_of
 from learning.selectors.taint import Suspect, suspected, trace
+from learning.services.assignments import lock_rollout
 from learning.services.rollouts import go_back
 
 # Episodes of one rebuild: more than this is a whole deployment, or a slip.
@@ -35,13 +36,15 @@ def rebuild(learner: Learner, suspect: Suspect, *, operator: Operator, reason: s
     robots of this one run the clean version, which no publish undoes. Its round under way, if any,
     is lost; the next one begins a branch with that version's weights, without the checkpoint. Where
     it never took a step on one of them, robots and checkpoint stay as they are. Called twice, the
-    second call finds nothing to undo. Locks learners, then the rollout.
+    second call finds nothing to undo. Locks the rollout, then learners, then robots.
 
     Raises:
         Unprocessable: Nothing is named, no or too many episodes are meant, or every version
             learned from them.
     """
     with transaction.atomic():
+        # Before the learners: whoever holds a rollout may be writing rows that point to them.
+        lock_rollout(learner)
         learners = {row.pk: row for row in Learner.objects.select_for_update().order_by("pk")}
         learner = learners[learner.pk]
         episodes = suspected(suspect)
