@@ -72,6 +72,7 @@ class RobotAdmin(TellsRobots):
     fields = [
         "name", "site", "kind", "enabled", "paused", "tasks", "mode", "purpose", "evaluation",
         "epoch", "assigned_number", "assigned_sha256", "assigned_at",
+        "pinned_at", "pinned_by", "pin_reason",
         "reported_number", "reported_sha256", "reported_since",
         "connected_at", "last_heartbeat_at", "agent_version",
         "stop_requested", "stop_by", "stop_requested_at",

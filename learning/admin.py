@@ -6,16 +6,20 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from learning.models import (
+    Canary,
     Episode,
     EpisodePart,
     Evaluation,
     EvaluationTrial,
+    Exclusion,
     Intervention,
     Label,
     Learner,
     LearnerMetric,
     OperatorRollup,
+    PolicyChange,
     PolicyVersion,
+    Rollout,
     Round,
     Sidecar,
     SpanReview,
@@ -145,3 +149,25 @@ class SpanReviewAdmin(ReadOnly, admin.ModelAdmin):
 @admin.register(SpanRollup, VersionRollup, OperatorRollup)
 class RollupAdmin(ReadOnly, admin.ModelAdmin):
     list_filter = ("task",)
+
+
+@admin.register(Rollout)
+class RolloutAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["learner", "mode", "target", "part", "changed_at"]
+
+
+@admin.register(Canary)
+class CanaryAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["uid", "candidate", "incumbent", "state", "verdict", "started_at", "ended_at"]
+    list_filter = ["state", "verdict"]
+
+
+@admin.register(PolicyChange)
+class PolicyChangeAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["at", "kind", "what", "operator", "reason"]
+    list_filter = ["kind"]
+
+
+@admin.register(Exclusion)
+class ExclusionAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["episode", "operator", "reason", "created_at"]

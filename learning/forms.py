@@ -19,7 +19,7 @@ from learning.models.corrections import Mark
 from learning.models.episodes import Purpose
 from learning.models.evaluations import MAX_TRIALS_PER_TASK
 from learning.models.labels import Judgement
-from learning.selectors import dashboards, search
+from learning.selectors import dashboards, search, taint
 from learning.selectors.evaluations import version_named
 
 _VERSION = re.compile(r"\s*([-\w]{1,64})\s+v?(\d{1,9})\s*", re.ASCII)
@@ -261,3 +261,144 @@ class DashboardForm(forms.Form):
 
 def _either(text: str) -> bool | None:
     return None if text == "" else text == "1"
+
+
+class RobotsField(forms.ModelMultipleChoiceField):
+    """Robots by name, as boxes to tick."""
+
+    def __init__(self) -> None:
+        """Offer every robot."""
+        super().__init__(
+            queryset=Robot.objects.order_by("name"),
+            to_field_name="name",
+            required=False,
+            widget=forms.CheckboxSelectMultiple,
+        )
+
+
+def _terms(*, required: bool) -> dict[str, forms.Field]:
+    return {
+        "share": forms.IntegerField(
+            label="Percent of robots", min_value=1, max_value=100, required=required
+        ),
+        "alpha": forms.FloatField(
+            label="Wrong claims at most (alpha)", min_value=0.0001, max_value=0.5, required=required
+        ),
+        "margin": forms.FloatField(
+            label="Margin", min_value=0.01, max_value=0.9, required=required
+        ),
+        "episodes": forms.IntegerField(
+            label="Episodes an arm", min_value=2, max_value=100_000, required=required
+        ),
+        "limit_min": forms.IntegerField(
+            label="Time limit in minutes", min_value=1, max_value=100_000, required=required
+        ),
+    }
+
+
+class ChangeForm(forms.Form):
+    """What a lead wants to do with a version, and with which robots."""
+
+    ACTS = (("rollout", "Roll out"), ("canary", "Canary"), ("pin", "Pin"))
+    WHOM = (("all", "every robot"), ("share", "a share"), ("robots", "named robots"))
+
+    act = forms.ChoiceField(choices=ACTS)
+    whom = forms.ChoiceField(choices=WHOM)
+    robots = RobotsField()
+    incumbent = VersionField(label="Compared with", max_length=80, required=False)
+    reason = forms.CharField(label="Why", max_length=500, required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Add the terms of a canary; those that are not said are the learner's."""
+        super().__init__(*args, **kwargs)
+        self.fields |= _terms(required=False)
+
+    def clean(self) -> dict[str, Any]:
+        """Check that whom and what fit together."""
+        said = super().clean()
+        act, whom = said.get("act"), said.get("whom")
+        if whom == "robots" and not said.get("robots") and "robots" not in self.errors:
+            self.add_error("robots", "Tick at least one robot.")
+        if whom == "share" and said.get("share") is None and "share" not in self.errors:
+            self.add_error("share", "Say how many percent.")
+        if act == "canary" and whom == "all":
+            self.add_error("whom", "A canary leaves some robots to the other version.")
+        if act == "pin" and whom not in ("robots", None):
+            self.add_error("whom", "A pin is for named robots.")
+        return said
+
+    @property
+    def names(self) -> list[str]:
+        """The robots that are named; the form must be valid."""
+        return [robot.name for robot in self.cleaned_data["robots"]]
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """The terms of a canary that were said."""
+        said = self.cleaned_data
+        return {name: said[name] for name in _terms(required=False) if said.get(name) is not None}
+
+
+class ModeForm(forms.Form):
+    """What a learner's publishes do, and the terms of its canaries."""
+
+    mode = forms.ChoiceField(choices=[(mode, mode) for mode in ("automatic", "canary", "manual")])
+    reason = forms.CharField(label="Why", max_length=500, required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Add the terms; those that are not said stay as they are."""
+        super().__init__(*args, **kwargs)
+        self.fields |= _terms(required=False)
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """The terms that were said; the form must be valid."""
+        said = self.cleaned_data
+        return {name: said[name] for name in _terms(required=False) if said.get(name) is not None}
+
+
+class DescribeForm(forms.Form):
+    """What people write about a version."""
+
+    notes = forms.CharField(max_length=2000, required=False, widget=forms.Textarea)
+    tags = forms.CharField(max_length=400, required=False)
+
+    def clean_tags(self) -> list[str]:
+        """Return the words between commas and spaces."""
+        return (
+            re.split(r"[\s,]+", self.cleaned_data["tags"].strip())
+            if (self.cleaned_data["tags"].strip())
+            else []
+        )
+
+
+class SuspectForm(forms.Form):
+    """What data is thought to be bad."""
+
+    episode = forms.UUIDField(
+        label="Episode", required=False, error_messages={"invalid": "That is no episode's uid."}
+    )
+    operator = forms.CharField(label="Corrected by", max_length=150, required=False)
+    labeller = forms.CharField(label="Labelled by", max_length=150, required=False)
+    since = DayField(label="From day")
+    until = DayField(label="To day")
+
+    def clean(self) -> dict[str, Any]:
+        """Check that something is named, and that the span is one."""
+        said = super().clean()
+        if not self.errors and not any(said.values()):
+            raise forms.ValidationError("Name an episode, an operator, a labeller or days.")
+        if said.get("since") and said.get("until") and said["since"] > said["until"]:
+            self.add_error("until", "The last day is before the first.")
+        return said
+
+    def suspect(self) -> taint.Suspect:
+        """Return what is meant; the form must be valid."""
+        said = self.cleaned_data
+        return taint.Suspect(
+            episode=said["episode"],
+            operator=said["operator"],
+            labeller=said["labeller"],
+            started_from=said["since"],
+            started_before=said["until"] + timedelta(days=1) if said["until"] else None,
+        )

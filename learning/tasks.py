@@ -20,11 +20,11 @@ from learning.exceptions import LearningError
 from learning.models import Learner
 from learning.selectors.learners import due_learners
 from learning.selectors.values import due_thresholds, due_values
+from learning.services.canaries import advance_canaries
 from learning.services.evaluations import advance_open
 from learning.services.learners import claim_round, round_of
 from learning.services.objects import sweep_orphans
 from learning.services.policies import assign_pending
-from learning.services.rollups import recount_where_missing
 from learning.services.values import assign_newest_value, claim_value
 
 logger = logging.getLogger(__name__)
@@ -91,13 +91,10 @@ def derive_judged(episode_ids: list[int]) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Enqueue rounds that are due, assign what was not, go on with evaluations.
-
-    Also counts the episodes of an installation from before there were rollups.
-    """
-    recount_where_missing()
+    """Enqueue rounds that are due, assign what was not, go on with canaries and evaluations."""
     enqueue_due_rounds()
     enqueue_value_work()
+    advance_canaries()
     assign_pending()
     try:
         assign_newest_value()

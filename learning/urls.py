@@ -11,7 +11,10 @@ from learning.views import (
     experiments,
     labelling,
     learner,
+    registry,
     replay,
+    rollouts,
+    taint,
     thresholds,
     values,
     versions,
@@ -29,6 +32,17 @@ urlpatterns = [
         "corrections/<str:robot>/<int:epoch>/<uuid:uid>/",
         corrections.correction,
         name="correction",
+    ),
+    path("policies/", registry.registry, name="policies"),
+    path("policies/taint/", taint.taint, name="taint"),
+    path("policies/<slug:name>/rebuild/", taint.rebuild_learner, name="rebuild"),
+    path("policies/unpin/", rollouts.unpin, name="unpin"),
+    path("policies/canaries/<uuid:uid>/_canary/", rollouts.canary, name="canary"),
+    path("policies/canaries/<uuid:uid>/cancel/", rollouts.cancel, name="cancel_canary"),
+    path("policies/<slug:name>/mode/", rollouts.mode, name="rollout_mode"),
+    *(
+        path(f"policies/<slug:name>/<int:number>/{act}/", getattr(rollouts, act), name=act)
+        for act in ("change", "rollback", "describe")
     ),
     path("policies/<int:number>/", versions.version, name="version"),
     path("episodes/<uuid:uid>/replay.json", replay.replay, name="replay"),

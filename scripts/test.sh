@@ -43,7 +43,10 @@ else
         tests/learning/test_evaluations.py::test_what_cannot_be_evaluated_is_refused_in_words_and_not_stored \
         tests/learning/test_evaluations.py::test_pairs_on_the_same_seeds_give_the_exact_comparison \
         tests/learning/test_ingest.py \
+        tests/learning/test_canaries.py \
         tests/learning/test_leases.py tests/learning/test_publish.py \
+        tests/learning/test_dashboards.py::test_counts_are_exact_when_many_close_and_judge_at_once \
+        tests/learning/test_rebuilds.py tests/learning/test_rollouts.py \
         tests/learning/test_rounds.py tests/learning/test_tasks.py tests/learning/test_text_indexes.py \
         tests/integration/test_ingest_crashes.py tests/integration/test_publish_crashes.py
 fi

@@ -134,6 +134,10 @@ class Robot(models.Model):
     assigned_size_bytes = models.PositiveBigIntegerField(default=0)
     assigned_parent = models.PositiveIntegerField(null=True, blank=True)
     assigned_at = models.DateTimeField(null=True, blank=True)
+    # While set it keeps the version it is assigned: assignments to others pass it by.
+    pinned_at = models.DateTimeField(null=True, blank=True)
+    pinned_by = models.CharField(max_length=150, blank=True)
+    pin_reason = models.CharField(max_length=500, blank=True)
 
     # The version it runs, as it says, and since when.
     reported_number = models.PositiveIntegerField(null=True, blank=True)
@@ -172,6 +176,11 @@ class Robot(models.Model):
                     Q(assigned_number__isnull=False, assigned_at__isnull=False)
                     & ~Q(assigned_sha256="")
                 ),
+            ),
+            models.CheckConstraint(
+                name="robot_pin_has_a_version",
+                condition=Q(pinned_at__isnull=True, pinned_by="", pin_reason="")
+                | Q(pinned_at__isnull=False, assigned_number__isnull=False),
             ),
         ]
 

@@ -6,12 +6,15 @@ from learning.models.episodes import ClosedCursor, Episode, EpisodePart, Interve
 from learning.models.evaluations import Evaluation, EvaluationTrial
 from learning.models.labels import Label
 from learning.models.learners import Learner, LearnerMetric, Round
-from learning.models.lineage import EpisodeUse
+from learning.models.lineage import Branch, EpisodeUse, Exclusion
 from learning.models.policies import PolicyVersion
+from learning.models.rollouts import Canary, PolicyChange, Rollout, VersionTag
 from learning.models.rollups import OperatorRollup, SpanRollup, VersionRollup
 from learning.models.values import Sidecar, ThresholdVersion, ValueVersion
 
 __all__ = [
+    "Branch",
+    "Canary",
     "ClosedCursor",
     "DeskClaim",
     "Episode",
@@ -19,12 +22,15 @@ __all__ = [
     "EpisodeUse",
     "Evaluation",
     "EvaluationTrial",
+    "Exclusion",
     "Intervention",
     "Label",
     "Learner",
     "LearnerMetric",
     "OperatorRollup",
+    "PolicyChange",
     "PolicyVersion",
+    "Rollout",
     "Round",
     "Sidecar",
     "SpanReview",
@@ -32,4 +38,5 @@ __all__ = [
     "ThresholdVersion",
     "ValueVersion",
     "VersionRollup",
+    "VersionTag",
 ]

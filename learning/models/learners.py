@@ -33,6 +33,8 @@ class Learner(models.Model):
     checkpoint_step = models.PositiveBigIntegerField(default=0)
     # Episodes up to this `closed_seq` are in the checkpointed learner's buffer.
     trained_seq = models.PositiveBigIntegerField(default=0)
+    # Grows with every rebuild from an older version (`models.lineage.Branch`).
+    branch = models.PositiveIntegerField(default=0)
     # The number the next version gets. Only grows, also when publishing fails.
     next_number = models.PositiveIntegerField(default=1)
     last_error = models.CharField(max_length=500, blank=True)

@@ -31,6 +31,10 @@ class PolicyVersion(models.Model):
     trained_seq = models.PositiveBigIntegerField(default=0)
     gate = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PUBLISHED)
+    # What people wrote about it.
+    notes = models.CharField(max_length=2000, blank=True)
+    # The learner's branch it was trained in (`models.lineage.Branch`); 0 before any rebuild.
+    branch = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     # When it was first assigned to robots; null between its row and its assignment.
     assigned_at = models.DateTimeField(null=True, blank=True)

@@ -50,10 +50,13 @@ def closed_after(seq: int) -> QuerySet[Episode]:
 
 
 def trainable_after(seq: int) -> QuerySet[Episode]:
-    """Return what a buffer may index beyond `seq`: closed, complete, not held out, not empty."""
+    """Return what a buffer may index beyond `seq`: closed, complete, not held out, not empty.
+
+    Excluded episodes are not among them either (`models.lineage.Exclusion`).
+    """
     return (
         closed_after(seq)
-        .filter(complete=True, steps__gt=0)
+        .filter(complete=True, steps__gt=0, exclusion__isnull=True)
         .exclude(purpose=Purpose.EVAL)
         .prefetch_related("parts", "interventions")
     )

@@ -10,6 +10,7 @@ from learning.exceptions import NotFound
 from learning.models import Episode, EpisodeUse, Intervention, Label, Learner, PolicyVersion
 from learning.models.corrections import Mark
 from learning.models.episodes import Outcome
+from learning.selectors.branches import versions_after
 from learning.selectors.metrics import Rate, wilson
 from learning.selectors.search import made_by, used_by
 
@@ -57,7 +58,7 @@ def episode_of(uid: UUID) -> Episode:
     """Return an episode with all that its page shows. Raises NotFound."""
     labels = Label.objects.select_related("operator__user", "withdrawal").order_by("-id")
     found = (
-        Episode.objects.select_related("robot", "task")
+        Episode.objects.select_related("robot", "task", "exclusion__operator__user")
         .prefetch_related("interventions", "parts", Prefetch("labels", labels))
         .filter(uid=uid)
         .first()
@@ -91,7 +92,7 @@ def taught(episode: Episode, *, until: datetime | None = None) -> list[Taught]:
     if until is not None:
         uses, versions = uses.filter(at__lte=until), versions.filter(created_at__lte=until)
     for use in uses:
-        since = versions.filter(learner_id=use.learner_id, step__gte=use.step).aggregate(
+        since = versions.filter(versions_after(use), learner_id=use.learner_id).aggregate(
             versions=Count("pk"), first=Min("number"), newest=Max("number")
         )
         lines.append(Taught(use.learner, use.step, use.at, **since))
@@ -132,7 +133,7 @@ def deeds(version: PolicyVersion) -> Deeds:
         made=counts["made"],
         held_out=wilson(counts["held_out_won"], counts["held_out"]),
         training=wilson(counts["training_won"], counts["training"]),
-        learned_from=uses.count(),
-        new_to_it=uses.filter(step__gt=known_before).count(),
+        learned_from=uses.values("episode").distinct().count(),
+        new_to_it=uses.filter(step__gt=known_before).values("episode").distinct().count(),
         **marks,
     )

@@ -22,6 +22,7 @@ from django.db.models.expressions import RawSQL
 from fleet.models import Robot, Task
 from learning.exceptions import Unprocessable
 from learning.models import Episode, EpisodeUse, Intervention, Label, PolicyVersion
+from learning.selectors.branches import uses_behind
 
 PAGE = 50
 # Rows of an export that are in memory at once.
@@ -182,8 +183,12 @@ def made_by(version: PolicyVersion) -> QuerySet[Episode]:
 
 
 def used_by(version: PolicyVersion) -> QuerySet[EpisodeUse]:
-    """Return the uses of episodes that a version learned from: up to its own gradient step."""
-    return EpisodeUse.objects.filter(learner_id=version.learner_id, step__lte=version.step)
+    """Return the uses of episodes that a version learned from: up to its own gradient step.
+
+    In the branch of its learner that it is of, and in what that goes on from. An episode that was
+    used again after a rebuild has a use in each branch.
+    """
+    return EpisodeUse.objects.filter(uses_behind(version), learner_id=version.learner_id)
 
 
 def find(

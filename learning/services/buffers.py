@@ -173,16 +173,22 @@ class Indexer:
         """
         if not used:
             return
-        uses = [
-            EpisodeUse(episode_id=self._pk[uid], learner_id=claim.learner_id, step=step, at=at)
-            for uid, (at, step) in used.items()
-        ]
         rows = [
             Episode(pk=self._pk[uid], first_trained_at=at, first_trained_step=step)
             for uid, (at, step) in used.items()
         ]
         with transaction.atomic():
-            hold(claim)
+            learner = hold(claim)
+            uses = [
+                EpisodeUse(
+                    episode_id=self._pk[uid],
+                    learner=learner,
+                    branch=learner.branch,
+                    step=step,
+                    at=at,
+                )
+                for uid, (at, step) in used.items()
+            ]
             Episode.objects.filter(first_trained_at__isnull=True).bulk_update(
                 rows, ["first_trained_at", "first_trained_step"], batch_size=100
             )

@@ -8,16 +8,14 @@ import hashlib
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
-from django.utils import timezone
+from django.db.models import F
 
-from fleet.models import Robot
-from fleet.protocol.messages import MAX_INLINE_WEIGHTS_BYTES
-from fleet.protocol.spec import PolicyRef
-from fleet.services.policies import assign_policy
 from learning import blobs
 from learning.models import Learner, PolicyVersion
+from learning.selectors.branches import parent_for
 from learning.selectors.learners import latest_version
+from learning.services.assignments import assign_wanted
+from learning.services.canaries import begin_next
 from learning.services.learners import Claim, hold
 
 
@@ -32,9 +30,10 @@ def publish_version(
 ) -> PolicyVersion:
     """Publish weights that passed the gate, or record that they did not.
 
-    Afterwards a passed version's object and row are durable and robots are assigned to it; of a
-    rejected one only the row exists. Called twice, it publishes two versions: numbers are never
-    used again. Locks the learner's row twice, briefly; the object is written in between.
+    Afterwards a passed version's object and row are durable, and robots run it as its learner's
+    rollout says; of a rejected one only the row exists. Called twice, it publishes two versions:
+    numbers are never used again. Locks the learner's row twice, briefly; the object is written in
+    between.
 
     Args:
         claim: The round's; every write is fenced by its epoch.
@@ -59,7 +58,8 @@ def publish_version(
             number=number,
             sha256=sha256,
             size_bytes=len(artifact),
-            parent=latest_version(learner),
+            parent=parent_for(learner),
+            branch=learner.branch,
             round_id=claim.round_id,
             step=step,
             trained_seq=trained_seq,
@@ -67,15 +67,15 @@ def publish_version(
             state=PolicyVersion.State.PUBLISHED if passed else PolicyVersion.State.REJECTED,
         )
     if passed:
-        assign_version(version, weights=artifact)
+        assign_published(version, weights=artifact)
     return version
 
 
 def import_version(learner: Learner, *, artifact: bytes, gate: dict[str, Any]) -> PolicyVersion:
     """Publish weights that were not trained here: the base policy. Idempotent by their sha256.
 
-    Afterwards they are a published version of `learner` and every enabled robot is assigned to it,
-    unless it has a newer one. Locks the learner's row.
+    Afterwards they are a published version of `learner`, which robots run as its rollout says.
+    Locks the learner's row.
     """
     sha256 = blobs.store().put(artifact)
     with transaction.atomic():
@@ -92,65 +92,32 @@ def import_version(learner: Learner, *, artifact: bytes, gate: dict[str, Any]) -
             )
             learner.next_number += 1
             learner.save(update_fields=["next_number", "changed_at"])
-    assign_version(version, weights=artifact)
+    assign_published(version, weights=artifact)
     return version
 
 
-def assign_version(
-    version: PolicyVersion, *, weights: bytes | None = None, even_if_older: bool = False
-) -> list[str]:
-    """Make every enabled robot run `version`; return their names.
+def assign_published(version: PolicyVersion, *, weights: bytes | None = None) -> None:
+    """Do with a published version what its learner's mode says.
 
-    Called twice, the second call announces it again. Robots that have a newer version keep it,
-    unless `even_if_older`. Publishes `PolicyAnnouncement` on commit; weights up to the inline
-    limit ride in it.
+    Afterwards robots are assigned it, or a canary of it runs, or it waits. Called twice, the second
+    call changes nothing. Weights up to the inline limit ride in the announcement.
     """
-    if weights is not None and len(weights) > MAX_INLINE_WEIGHTS_BYTES:
-        weights = None
-    with transaction.atomic():
-        robots = assign_policy(policy_ref(version), weights=weights, even_if_older=even_if_older)
-        PolicyVersion.objects.filter(pk=version.pk, assigned_at__isnull=True).update(
-            assigned_at=timezone.now()
-        )
-    return robots
+    artifacts = {} if weights is None else {version.sha256: weights}
+    assign_wanted(version.learner, weights=artifacts)
+    begin_next(version.learner)
 
 
 def assign_pending() -> list[PolicyVersion]:
-    """Assign each learner's newest version where that did not happen; return those assigned.
+    """Assign every robot what it is to run where that did not happen; return those versions.
 
     A publish may have crashed before its assignment, and a robot may be newer than the version.
-    Safe to repeat: does nothing once every enabled robot has the newest version.
+    Safe to repeat: does nothing once every enabled robot has its version.
     """
     assigned = []
-    for learner in Learner.objects.all():
-        version = latest_version(learner)
-        if version is None:
-            continue
-        behind = Robot.objects.filter(enabled=True).filter(
-            Q(assigned_number__isnull=True) | Q(assigned_number__lt=version.number)
-        )
-        if version.assigned_at is None or (behind.exists() and not _rolled_back(version)):
-            assign_version(version)
-            assigned.append(version)
+    for learner in Learner.objects.order_by("pk"):
+        told = assign_wanted(learner)
+        assigned += PolicyVersion.objects.filter(learner=learner, sha256__in=told)
     return assigned
-
-
-def policy_ref(version: PolicyVersion) -> PolicyRef:
-    """Return a version as the value that robots are told."""
-    return PolicyRef(
-        number=version.number,
-        sha256=version.sha256,
-        url=f"/api/policies/{version.sha256}/weights",
-        size_bytes=version.size_bytes,
-        parent=version.parent.number if version.parent else None,
-    )
-
-
-def _rolled_back(version: PolicyVersion) -> bool:
-    # A lead put robots back to an older version after this one was assigned: leave that alone.
-    return Robot.objects.filter(
-        enabled=True, assigned_number__lt=version.number, assigned_at__gt=version.assigned_at
-    ).exists()
 
 
 def _allocate_number(claim: Claim) -> int:

@@ -17,7 +17,7 @@ from fleet.protocol.spec import TaskSpec, Trial, TrialOrder
 from fleet.services.trials import order_trials, withdraw_orders
 from learning.models import Episode, Evaluation, EvaluationTrial
 from learning.models.episodes import Outcome
-from learning.services.policies import policy_ref
+from learning.services.assignments import policy_ref
 
 State = EvaluationTrial.State
 

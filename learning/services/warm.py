@@ -18,6 +18,7 @@ from django.conf import settings
 from learning import blobs
 from learning.exceptions import NotFound
 from learning.models import Learner, PolicyVersion, ThresholdVersion, ValueVersion
+from learning.selectors.branches import origin_of, parent_for
 from learning.selectors.learners import published
 from learning.selectors.values import threshold_in_force
 from learning.services import learners
@@ -135,7 +136,12 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
     recipe = decode_recipe(learner.config)
     compute = Compute(**msgspec.structs.asdict(recipe.compute))
     base = blobs.store().get(_base_version(learner).sha256)
-    policy = load_policy(base)
+    origin = None if learner.checkpoint_sha256 else origin_of(learner)
+    if origin is None:
+        policy = load_policy(base)
+    else:
+        # Rebuilt from an older version: its weights, and nothing of what was learned since.
+        policy = load_policy(blobs.store().get(origin.sha256), lambda _: base)
     train_only(policy, recipe.trains)
     policy = compute.place(with_doubt(policy, recipe.doubt_heads, seed=recipe.seed))
     algorithm = build_learner(learner.algorithm, policy, recipe.learner)
@@ -160,7 +166,10 @@ def _restore(claim: Claim, learner: Learner) -> Warm:
             learners.renew(claim, step=learner.step)
         trainer.restore(data)
         logger.info("learner %s: restored at step %d", learner.name, trainer.step_number)
-    latest = published(learner).first()
+    elif origin is not None:
+        trainer.step_number = origin.step
+        logger.info("learner %s: goes on from v%d", learner.name, origin.number)
+    latest = parent_for(learner)
     return Warm(
         epoch=claim.previous_epoch,
         config=learner.config,

@@ -65,6 +65,8 @@ def measure(
             part(parts.labels, system, extent)
         if wanted("help_p95_ms"):
             part(parts.helped, system, extent)
+        if wanted("rollback_announce_p95_s"):
+            part(parts.rolled_back, system, extent)
         part(parts.mixed, system)
     if wanted("partial_episodes"):
         parts.say("third start, without robots")

@@ -6,12 +6,23 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+import httpx
 import numpy as np
 
 from fleet.agent.priority import come_first
 from learning.experiments.analysis import quantile
 from learning.experiments.system import System
-from tests.bench import chromium, deadman, fleet, grants, helping, kills, labelling, video
+from tests.bench import (
+    chromium,
+    deadman,
+    fleet,
+    grants,
+    helping,
+    kills,
+    labelling,
+    rollbacks,
+    video,
+)
 from tests.bench.report import Measure
 from tests.bench.steal import StealWatch
 
@@ -19,6 +30,7 @@ ROBOTS = 4
 OPERATORS = 2
 # Operators that no process uses: the benchmark's own clients.
 SPARE = OPERATORS
+LEARNER = "hg-dagger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,7 @@ class Extent:
     grants: int = 100
     labels: int = 60
     asks: int = 120
+    rollbacks: int = 40
     pictures: video.Lengths = field(default_factory=video.Lengths)
 
 
@@ -44,6 +57,7 @@ QUICK = Extent(
     grants=8,
     labels=8,
     asks=12,
+    rollbacks=6,
     pictures=video.Lengths(10.0, 5.0, 60.0, 30.0),
 )
 
@@ -221,6 +235,47 @@ def labels(system: System, extent: Extent) -> list[Measure]:
             found,
             "key down in Chromium on the labelling desk to the first picture of the next episode "
             f"drawn, browser and {ROBOTS} robots on the same cores; {steal}",
+        )
+    ]
+
+
+def rolled_back(system: System, extent: Extent) -> list[Measure]:
+    """Measure how soon every robot is told after a lead rolled the fleet back."""
+    say(f"rolling the fleet back {extent.rollbacks} times")
+    token = system.operator_token(SPARE)
+    answer = httpx.get(
+        f"{system.url}/api/policies",
+        params={"learner": LEARNER},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+    )
+    numbers = [version["number"] for version in answer.raise_for_status().json()]
+    target = "<= 5"
+    if len(numbers) < 2:
+        note = "there is only one version: nothing to roll back to"
+        return [Measure("rollback_announce_p95_s", None, "s", target, note=note)]
+    with StealWatch() as steal:
+        found = asyncio.run(
+            rollbacks.measure(
+                system.url,
+                token=token,
+                login=system.login("lead"),
+                learner=LEARNER,
+                numbers=[numbers[-1], numbers[0]],
+                robots=list(system.robots),
+                rollbacks=extent.rollbacks,
+            )
+        )
+    return [
+        Measure(
+            "rollback_announce_p95_s",
+            quantile(found.announced_s, 0.95),
+            "s",
+            target,
+            found.announced_s,
+            f"a lead's click to the last of {len(system.robots)} robots told, as an operator's "
+            f"socket says; the page answered after p95 {quantile(found.answered_s, 0.95):.2f} s; "
+            f"{found.lost} not seen by everybody; {steal}",
         )
     ]
 

@@ -251,6 +251,26 @@ def test_only_the_named_robots_are_assigned(db, published):
     assert other.assigned is None
 
 
+def test_a_pinned_robot_is_told_its_version_and_passed_by_until_it_is_unpinned(
+    db, published, django_capture_on_commit_callbacks
+):
+    one, other = make_robot(), make_robot(enabled=False)
+    policies.assign_policy(policy(5), robots=[one.name])
+    with django_capture_on_commit_callbacks(execute=True):
+        told = policies.pin_robots([one.name, "nobody"], ref=policy(3), by="lead", reason="demo")
+    message = events.msgspec.msgpack.decode(published[0][1], type=events.PolicyForRobots)
+    assert len(published) == 1
+    assert (told, message.robots, message.announcement.policy) == (
+        [one.name], (one.name,), policy(3),
+    )  # fmt: skip
+    assert policies.assign_policy(policy(6), even_if_older=True) == []
+    one.refresh_from_db()
+    assert (one.assigned_number, one.pinned_by, one.pin_reason) == (3, "lead", "demo")
+    assert policies.unpin_robots([one.name, other.name]) == [one.name]
+    assert policies.unpin_robots([one.name]) == []
+    assert policies.assign_policy(policy(6)) == [one.name]
+
+
 def test_a_robot_is_announced_only_what_it_does_not_run(db):
     robot = make_robot()
     assert policies.policy_announcement_for(robot) is None

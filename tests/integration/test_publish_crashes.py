@@ -12,7 +12,7 @@ from fleet.models import Robot
 from fleet.services import events
 from learning import blobs
 from learning.models import Learner, PolicyVersion
-from learning.services import policies
+from learning.services import assignments, policies
 from learning.services.learners import claim_round
 from learning.services.objects import sweep_orphans
 from learning.services.policies import assign_pending, import_version, publish_version
@@ -93,11 +93,11 @@ def inside_the_rows_transaction(patch, stack):
 
 
 def after_the_row(patch, stack):
-    patch.setattr(policies, "assign_version", crash)
+    patch.setattr(policies, "assign_published", crash)
 
 
 def inside_the_assignment(patch, stack):
-    patch.setattr(policies, "assign_policy", crash_after(policies.assign_policy))
+    patch.setattr(assignments, "assign_policy", crash_after(assignments.assign_policy))
 
 
 def after_the_assignment_before_the_announcement(patch, stack):
@@ -105,7 +105,7 @@ def after_the_assignment_before_the_announcement(patch, stack):
 
 
 def after_the_announcement(patch, stack):
-    patch.setattr(policies, "assign_version", crash_after(policies.assign_version))
+    patch.setattr(policies, "assign_published", crash_after(policies.assign_published))
 
 
 STEPS = [

@@ -3,15 +3,11 @@ import pytest
 from learning import blobs
 from learning.exceptions import LeaseLost
 from learning.models import Learner, PolicyVersion, Round
-from learning.services import policies
+from learning.services import assignments
+from learning.services.assignments import policy_ref
 from learning.services.learners import claim_round, end_round
-from learning.services.policies import (
-    assign_pending,
-    assign_version,
-    import_version,
-    policy_ref,
-    publish_version,
-)
+from learning.services.policies import assign_pending, import_version, publish_version
+from learning.services.rollouts import roll_back
 from tests.factories import make_robot
 
 pytestmark = pytest.mark.django_db
@@ -82,11 +78,12 @@ def test_a_robot_that_joins_later_gets_the_newest_version(robot, learner, claim)
     assert late.assigned_number == newest.number
 
 
-def test_a_rollback_by_a_lead_is_left_alone(robot, learner, claim):
+def test_a_rollback_by_a_lead_is_left_alone(robot, learner, claim, cast):
     old = publish(claim)
     publish(claim, b"newer")
-    assign_version(old, even_if_older=True)
+    roll_back(old, operator=cast.lead)
     assert assign_pending() == []
+    publish(claim, b"newest")
     robot.refresh_from_db()
     assert robot.assigned_number == old.number
 
@@ -96,7 +93,7 @@ def test_small_weights_ride_in_the_announcement_and_large_ones_do_not(
 ):
     told = []
     monkeypatch.setattr(
-        policies, "assign_policy", lambda ref, weights, even_if_older: told.append(weights) or []
+        assignments, "assign_policy", lambda ref, weights, **_: told.append(weights) or []
     )
     publish(claim, b"s" * 1024 * 1024)
     publish(claim, b"l" * (1024 * 1024 + 1))
