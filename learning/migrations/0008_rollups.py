@@ -9,14 +9,13 @@ from django.db import migrations, models
 def fill(apps, schema_editor):
     """Count what was recorded before there were rollups; as services.rollups did at the time."""
     episodes = apps.get_model("learning", "Episode").objects
-    interventions = apps.get_model("learning", "Intervention").objects
     fields = {
         "success": "successes", "failure": "failures", "partial": "partials",
         "timeout": "timeouts", "abort": "aborts",
     }
     spans, versions, people = defaultdict(Counter), defaultdict(Counter), defaultdict(Counter)
     closed = episodes.filter(state="closed").exclude(purpose="demonstration").order_by("pk")
-    for episode in closed.iterator(chunk_size=1000):
+    for episode in closed.prefetch_related("interventions").iterator(chunk_size=1000):
         at = episode.started_at
         hour = at.replace(minute=0, second=0, microsecond=0)
         day = hour.replace(hour=0)
@@ -28,8 +27,7 @@ def fill(apps, schema_editor):
                 "human_steps": episode.human_steps + episode.transition_steps,
             }
         )
-        held = interventions.filter(episode=episode) if episode.human_s else ()
-        for span in held:
+        for span in episode.interventions.all():
             ms = round(1000 * (span.end - span.start) * episode.control_period_s)
             counts.update(corrected=not counts["interventions"], interventions=1, human_ms=ms)
             who = (day, span.operator, span.operator_kind, episode.task_id)
