@@ -70,14 +70,18 @@ def cameras_of(robot: Robot) -> list[dict[str, Any]]:
 
 
 def policy_words(robot: Robot) -> str:
-    """Return the version a robot runs, and how many versions it is behind unless it is to be."""
+    """Return the version a robot runs, and how many versions it is behind unless it is to be.
+
+    A robot that no publish moves says so.
+    """
     if robot.reported_number is None:
         return "no policy"
     if robot.evaluation:
         return f"v{robot.reported_number} under evaluation"
     behind = max(0, (robot.assigned_number or 0) - robot.reported_number)
     late = f" · {behind} behind" if behind else ""
-    return f"v{robot.reported_number}{late}"
+    pinned = " · pinned" if robot.pinned_at else ""
+    return f"v{robot.reported_number}{late}{pinned}"
 
 
 def evaluation_words(robot: Robot) -> str:

@@ -62,13 +62,13 @@ export function behind(state) {
   return Math.max(0, state.assigned_number - running);
 }
 
-/** @param {object} state @returns {string} "v128", "v127 · 1 behind", "v12 under evaluation", "no policy" */
+/** @param {object} state @returns {string} "v128", "v127 · 1 behind", "v12 under evaluation", "v12 · pinned", "no policy" */
 export function policyWords(state) {
   const running = state.heartbeat?.policy?.number;
   if (running === undefined) return state.assigned_number ? `no policy · v${state.assigned_number} assigned` : "no policy";
   if (state.heartbeat.evaluation) return `v${running} under evaluation`;
   const late = behind(state);
-  return late ? `v${running} · ${late} behind` : `v${running}`;
+  return `v${running}${late ? ` · ${late} behind` : ""}${state.pinned ? " · pinned" : ""}`;
 }
 
 /** @param {object} beat a Heartbeat @param {string} kind @returns {string} */
@@ -187,7 +187,7 @@ export function urgency(state) {
 /** @param {object} a @param {object} b @returns {boolean} whether a page must ask the server anew */
 export function changed(a, b) {
   const key = (s) =>
-    [s.connection, s.heartbeat?.mode, s.heartbeat?.episode, s.heartbeat?.policy?.number, s.assigned_number,
+    [s.connection, s.heartbeat?.mode, s.heartbeat?.episode, s.heartbeat?.policy?.number, s.assigned_number, s.pinned,
       s.lease?.epoch, s.stop_pending].join("|");
   return !a || key(a) !== key(b);
 }
