@@ -197,5 +197,5 @@ def test_bad_data_is_traced_and_a_rebuild_needs_that_something_is_named(cast, ve
     assert "Nothing was changed" in said(lead.post("/policies/hg/rebuild/", {}))
     assert lead.post("/policies/nobody/rebuild/", {"operator": "ann"}).status_code == 404
     done = lead.post("/policies/hg/rebuild/", {"operator": "ann", "reason": "slipped"})
-    assert "1 episodes are excluded" in said(done)
+    assert "1 episode is excluded" in said(done)
     assert "excluded" in text_of(lead, f"/episodes/{episode.uid}/")
