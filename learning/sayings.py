@@ -79,7 +79,10 @@ SAYINGS = (
     _("the label is not one; nothing was stored"),
     _("a label of over %(n)s bytes is none"),
     _("not a label: %(error)s"),
-    _("this is %(by)s's judgement and %(name)s is signed in"),
+    _("this is %(by)s's %(what)s and %(name)s is signed in"),
+    _("judgement"),
+    _("page"),
+    _("which page?"),
     _("choose 1 to %(limit)s episodes, not %(n)s"),
     _("at most %(limit)s episodes, not %(n)s"),
     _("episodes are named by their uid"),
@@ -99,7 +102,6 @@ SAYINGS = (
     _("episode %(uid)s is not of %(robot)s"),
     _("%(what)s of over %(n)s bytes is none"),
     _("not %(what)s: %(error)s"),
-    _("this is %(by)s's page and %(name)s is signed in"),
     _("no value function has these weights"),
     _(
         "the correction has %(n)s steps: without %(start)s and %(end)s nothing of it is left;"
