@@ -111,7 +111,7 @@ PAGES = [
     ("/evaluations/{evaluation}/", "lead", "事先声明"),
     ("/experiments/", "viewer", "尚无实验"),
     ("/policies/3/", "viewer", "它产生的回合"),
-    ("/policies/3/", "lead", "把 v3 推送到所有机器人"),
+    ("/policies/3/", "lead", "把机队回滚到 v3"),
     ("/policies/", "lead", "所有机器人从 v3 改为 v3；学习器现为手动，之前为金丝雀"),
     ("/policies/?tag=none", "viewer", "没有符合筛选条件的版本"),
     ("/policies/4/", "lead", "v4 的金丝雀已结束：v3 被手动推送"),
@@ -122,7 +122,7 @@ PAGES = [
     ("/policies/taint/?episode={episode}", "lead", "涉及 1 个回合"),
     ("/policies/taint/?episode=x", "lead", "这不是回合的 uid。"),
     ("/dashboards/", "viewer", "操作员分钟数"),
-    ("/dashboards/?split=mood", "viewer", "不在可选值之内"),
+    ("/dashboards/?since=yesterday", "viewer", "日期请写成年-月-日"),
     ("/nothing/", "viewer", "没有此页面"),
     ("/learner/", "outsider", "此账号不是机队的操作员。"),
 ]
