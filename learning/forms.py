@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from fleet.models import Robot, Task
 from fleet.phrases import sentence
@@ -226,7 +227,11 @@ class DashboardForm(forms.Form):
     range = _one_of(_("Range"), [(name, words) for name, (words, _) in RANGES.items()], empty=False)
     since = DayField(label=_("From day"))
     until = DayField(label=_("To day"))
-    axis = _one_of(_("By"), [("time", _("time")), ("version", _("policy version"))], empty=False)
+    axis = _one_of(
+        pgettext_lazy("axis", "By"),
+        [("time", _("time")), ("version", _("policy version"))],
+        empty=False,
+    )
     split = _one_of(_("Split by"), list(dashboards.SPLITS.items()), empty=False)
     task = NamedField(Task, label=_("Task"))
     robot = NamedField(Robot, label=_("Robot"))
