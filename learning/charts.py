@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import pgettext
+from django.utils.translation import ngettext, pgettext
 
 from fleet.phrases import said
 from learning.models import LearnerMetric
@@ -260,45 +260,68 @@ def dashboard(
 
     figures = {
         "success": draw(
-            "held-out success",
+            _("held-out success"),
             lambda c: c.success.share if c.success.n else None,
             lambda c: (
-                f"{c.success.successes} of {c.success.n} [{c.success.low:.2f}–{c.success.high:.2f}]"
+                f"{_of(c.success.successes, c.success.n)}"
+                f" [{c.success.low:.2f}–{c.success.high:.2f}]"
             ),
             range=[-0.02, 1.02],
             tickformat=".1f",
         ),
         "interventions": draw(
-            "interventions an episode",
+            _("interventions an episode"),
             lambda c: c.per_episode,
             lambda c: (
-                f"{c.train['interventions']} in {c.train['episodes']} episodes, "
-                f"{c.per_acted_hour or 0:.1f} an hour of control"
+                _("%(n)s in %(episodes)s episodes, %(rate)s an hour of control")
+                % {
+                    "n": c.train["interventions"],
+                    "episodes": c.train["episodes"],
+                    "rate": f"{c.per_acted_hour or 0:.1f}",
+                }
             ),
             rangemode="tozero",
         ),
         "human": draw(
-            "operator minutes",
+            _("operator minutes"),
             lambda c: c.human_minutes if c.train["episodes"] else None,
-            lambda c: f"{c.train['corrected']} of {c.train['episodes']} episodes corrected",
+            lambda c: (
+                _("%(n)s of %(total)s episodes corrected")
+                % {
+                    "n": c.train["corrected"],
+                    "total": c.train["episodes"],
+                }
+            ),
             rangemode="tozero",
         ),
         "acted": draw(
-            "episodes an hour of execution",
+            _("episodes an hour of execution"),
             lambda c: c.per_hour_acted,
-            lambda c: f"{c.terminated} in {c.train['acted_ms'] / 3_600_000:.2f} h",
+            lambda c: (
+                _("%(n)s in %(hours)s h")
+                % {
+                    "n": c.terminated,
+                    "hours": f"{c.train['acted_ms'] / 3_600_000:.2f}",
+                }
+            ),
             rangemode="tozero",
         ),
         "wall": draw(
-            "successes an hour of the clock",
+            _("successes an hour of the clock"),
             lambda c: c.per_wall_hour,
-            lambda c: f"{c.train['successes']} successes, {c.robots} robots",
+            lambda c: (
+                _("%(n)s successes, %(robots)s robots")
+                % {
+                    "n": c.train["successes"],
+                    "robots": c.robots,
+                }
+            ),
             rangemode="tozero",
         ),
         "used": draw(
-            "share of time acting",
+            _("share of time acting"),
             lambda c: c.used,
-            lambda c: f"{c.robots} robots",
+            lambda c: _robots(c.robots),
             range=[-0.02, 1.02],
             tickformat=".1f",
         ),
@@ -329,6 +352,17 @@ def _by_group(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return dict(sorted(groups.items()))
 
 
+def _line_name(group: str) -> str:
+    if not group:
+        return pgettext("line", "all")
+    # Robots without a site.
+    return _("none") if group == "none" else group
+
+
+def _robots(n: int) -> str:
+    return ngettext("%(n)s robot", "%(n)s robots", n) % {"n": n}
+
+
 def _cells(
     cells: Sequence[Cell],
     title: str,
@@ -344,12 +378,14 @@ def _cells(
         _line(
             [c.at.isoformat() if isinstance(c.at, datetime) else c.at for c in points],
             [height(c) for c in points],
-            name or "all",
+            _line_name(name),
             _SERIES[index % len(_SERIES)],
             mode="lines+markers",
             text=[words(c) for c in points],
             customdata=[address(c) for c in points],
-            hovertemplate="%{y:.3~g} · %{text}<extra>" + name + "</extra>",
+            hovertemplate="%{y:.3~g} · %{text}<extra>"
+            + (_line_name(name) if name else "")
+            + "</extra>",
             showlegend=bool(name),
         )
         for index, (name, points) in enumerate(_by_group(cells).items())

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from fleet.models import Robot, Task
 from fleet.phrases import sentence
@@ -226,7 +227,11 @@ class DashboardForm(forms.Form):
     range = _one_of(_("Range"), [(name, words) for name, (words, _) in RANGES.items()], empty=False)
     since = DayField(label=_("From day"))
     until = DayField(label=_("To day"))
-    axis = _one_of(_("By"), [("time", _("time")), ("version", _("policy version"))], empty=False)
+    axis = _one_of(
+        pgettext_lazy("axis", "By"),
+        [("time", _("time")), ("version", _("policy version"))],
+        empty=False,
+    )
     split = _one_of(_("Split by"), list(dashboards.SPLITS.items()), empty=False)
     task = NamedField(Task, label=_("Task"))
     robot = NamedField(Robot, label=_("Robot"))
@@ -279,19 +284,22 @@ class RobotsField(forms.ModelMultipleChoiceField):
 def _terms(*, required: bool) -> dict[str, forms.Field]:
     return {
         "share": forms.IntegerField(
-            label="Percent of robots", min_value=1, max_value=100, required=required
+            label=_("Percent of robots"), min_value=1, max_value=100, required=required
         ),
         "alpha": forms.FloatField(
-            label="Wrong claims at most (alpha)", min_value=0.0001, max_value=0.5, required=required
+            label=_("Wrong claims at most (alpha)"),
+            min_value=0.0001,
+            max_value=0.5,
+            required=required,
         ),
         "margin": forms.FloatField(
-            label="Margin", min_value=0.01, max_value=0.9, required=required
+            label=_("Margin"), min_value=0.01, max_value=0.9, required=required
         ),
         "episodes": forms.IntegerField(
-            label="Episodes an arm", min_value=2, max_value=100_000, required=required
+            label=_("Episodes an arm"), min_value=2, max_value=100_000, required=required
         ),
         "limit_min": forms.IntegerField(
-            label="Time limit in minutes", min_value=1, max_value=100_000, required=required
+            label=_("Time limit in minutes"), min_value=1, max_value=100_000, required=required
         ),
     }
 
@@ -299,14 +307,14 @@ def _terms(*, required: bool) -> dict[str, forms.Field]:
 class ChangeForm(forms.Form):
     """What a lead wants to do with a version, and with which robots."""
 
-    ACTS = (("rollout", "Roll out"), ("canary", "Canary"), ("pin", "Pin"))
-    WHOM = (("all", "every robot"), ("share", "a share"), ("robots", "named robots"))
+    ACTS = (("rollout", _("Roll out")), ("canary", _("Canary")), ("pin", _("Pin")))
+    WHOM = (("all", _("every robot")), ("share", _("a share")), ("robots", _("named robots")))
 
     act = forms.ChoiceField(choices=ACTS)
     whom = forms.ChoiceField(choices=WHOM)
     robots = RobotsField()
-    incumbent = VersionField(label="Compared with", max_length=80, required=False)
-    reason = forms.CharField(label="Why", max_length=500, required=False)
+    incumbent = VersionField(label=_("Compared with"), max_length=80, required=False)
+    reason = forms.CharField(label=_("Why"), max_length=500, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the terms of a canary; those that are not said are the learner's."""
@@ -318,13 +326,13 @@ class ChangeForm(forms.Form):
         said = super().clean()
         act, whom = said.get("act"), said.get("whom")
         if whom == "robots" and not said.get("robots") and "robots" not in self.errors:
-            self.add_error("robots", "Tick at least one robot.")
+            self.add_error("robots", _("Tick at least one robot."))
         if whom == "share" and said.get("share") is None and "share" not in self.errors:
-            self.add_error("share", "Say how many percent.")
+            self.add_error("share", _("Say how many percent."))
         if act == "canary" and whom == "all":
-            self.add_error("whom", "A canary leaves some robots to the other version.")
+            self.add_error("whom", _("A canary leaves some robots to the other version."))
         if act == "pin" and whom not in ("robots", None):
-            self.add_error("whom", "A pin is for named robots.")
+            self.add_error("whom", _("A pin is for named robots."))
         return said
 
     @property
@@ -343,7 +351,7 @@ class ModeForm(forms.Form):
     """What a learner's publishes do, and the terms of its canaries."""
 
     mode = forms.ChoiceField(choices=[(mode, mode) for mode in ("automatic", "canary", "manual")])
-    reason = forms.CharField(label="Why", max_length=500, required=False)
+    reason = forms.CharField(label=_("Why"), max_length=500, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the terms; those that are not said stay as they are."""
@@ -376,20 +384,22 @@ class SuspectForm(forms.Form):
     """What data is thought to be bad."""
 
     episode = forms.UUIDField(
-        label="Episode", required=False, error_messages={"invalid": "That is no episode's uid."}
+        label=_("Episode"),
+        required=False,
+        error_messages={"invalid": _("That is no episode's uid.")},
     )
-    operator = forms.CharField(label="Corrected by", max_length=150, required=False)
-    labeller = forms.CharField(label="Labelled by", max_length=150, required=False)
-    since = DayField(label="From day")
-    until = DayField(label="To day")
+    operator = forms.CharField(label=_("Corrected by"), max_length=150, required=False)
+    labeller = forms.CharField(label=_("Labelled by"), max_length=150, required=False)
+    since = DayField(label=_("From day"))
+    until = DayField(label=_("To day"))
 
     def clean(self) -> dict[str, Any]:
         """Check that something is named, and that the span is one."""
         said = super().clean()
         if not self.errors and not any(said.values()):
-            raise forms.ValidationError("Name an episode, an operator, a labeller or days.")
+            raise forms.ValidationError(_("Name an episode, an operator, a labeller or days."))
         if said.get("since") and said.get("until") and said["since"] > said["until"]:
-            self.add_error("until", "The last day is before the first.")
+            self.add_error("until", _("The last day is before the first."))
         return said
 
     def suspect(self) -> taint.Suspect:

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
 from fleet.models import Operator, Robot, Task
@@ -21,12 +22,16 @@ from learning.selectors.dashboards import Cell, Frame
 
 # Name, title and explanation of each figure, in the page's order.
 CHARTS = (
-    ("success", "Success", "held-out episodes, nobody helps · Wilson 95 %"),
-    ("interventions", "Interventions", "takeovers an episode of training"),
-    ("human", "Operator minutes", "people and scripted operators at the robots"),
-    ("acted", "Throughput of execution", "episodes ended an hour the policy or a person acted"),
-    ("wall", "Throughput of the clock", "successes an hour, resets and waiting included"),
-    ("used", "Use of the robots", "share of the time of robots that acted at all"),
+    ("success", _("Success"), _("held-out episodes, nobody helps · Wilson 95 %")),
+    ("interventions", _("Interventions"), _("takeovers an episode of training")),
+    ("human", _("Operator minutes"), _("people and scripted operators at the robots")),
+    (
+        "acted",
+        _("Throughput of execution"),
+        _("episodes ended an hour the policy or a person acted"),
+    ),
+    ("wall", _("Throughput of the clock"), _("successes an hour, resets and waiting included")),
+    ("used", _("Use of the robots"), _("share of the time of robots that acted at all")),
 )
 _RATES: dict[str, Callable[[Cell], float | None]] = {
     "interventions_an_episode": lambda c: c.per_episode,

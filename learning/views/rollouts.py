@@ -4,12 +4,16 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from fleet.models import Operator, Role
+from fleet.phrases import said as translated
+from fleet.phrases import sentence
 from fleet.views.pages import operator_page
 from learning.exceptions import Conflict, LearningError, NotFound, Unprocessable
 from learning.forms import ChangeForm, DescribeForm, ModeForm
@@ -47,13 +51,14 @@ def page_of(version: PolicyVersion) -> str:
     return f"{path}?learner={version.learner.name}"
 
 
-def sentence(error: object) -> str:
-    """Return the words of a refusal as a sentence."""
-    return f"{str(error)[:1].upper()}{str(error)[1:]}."
-
-
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"
+    return ", ".join(names) or _("none")
+
+
+def _first_error(form: Form) -> Unprocessable:
+    field, texts = next(iter(form.errors.items()))
+    name = translated(field).replace("_", " ")
+    return Unprocessable(f"{name}: {texts[0].rstrip('.。')}")
 
 
 @require_http_methods(["GET", "POST"])
@@ -134,12 +139,22 @@ def _make(form: ChangeForm, version: PolicyVersion, operator: Operator) -> str:
         found = start_canary(
             version, incumbent=said["incumbent"], robots=robots, **by, **form.terms
         )
-        return f"v{version.number} runs on {_listed(found.robots)} until it is judged."
+        return _("v%(number)s runs on %(robots)s until it is judged.") % {
+            "number": version.number,
+            "robots": _listed(found.robots),
+        }
     if said["act"] == "pin":
         pinned = rollouts.pin(version, robots=robots or [], **by)
-        return f"Pinned to v{version.number}: {_listed(pinned)}."
+        return _("Pinned to v%(number)s: %(robots)s.") % {
+            "number": version.number,
+            "robots": _listed(pinned),
+        }
     told = rollouts.roll_out(version, share=share, robots=robots, **by)
-    return f"v{version.number} announced to: {_listed(told)}. {version.learner.name} is manual now."
+    return _("v%(number)s announced to: %(robots)s. %(name)s is manual now.") % {
+        "number": version.number,
+        "robots": _listed(told),
+        "name": version.learner.name,
+    }
 
 
 @require_POST
@@ -152,8 +167,15 @@ def rollback(request: HttpRequest, operator: Operator, name: str, number: int) -
         told = rollouts.roll_back(version, operator=operator, reason=reason)
         messages.success(
             request,
-            f"Back to v{version.number}, announced to: {_listed(told)}."
-            f" {version.learner.name} is manual now: what it publishes waits for a lead.",
+            _(
+                "Back to v%(number)s, announced to: %(robots)s."
+                " %(name)s is manual now: what it publishes waits for a lead."
+            )
+            % {
+                "number": version.number,
+                "robots": _listed(told),
+                "name": version.learner.name,
+            },
         )
     except Unprocessable as error:
         messages.error(request, sentence(error))
@@ -168,10 +190,9 @@ def describe(request: HttpRequest, operator: Operator, name: str, number: int) -
     form = DescribeForm(request.POST)
     try:
         if not form.is_valid():
-            field, texts = next(iter(form.errors.items()))
-            raise Unprocessable(f"{field}: {texts[0].rstrip('.')}")
+            raise _first_error(form)
         rollouts.describe(version, **form.cleaned_data)
-        messages.success(request, "Notes and tags are kept.")
+        messages.success(request, _("Notes and tags are kept."))
     except Unprocessable as error:
         messages.error(request, sentence(error))
     return redirect(page_of(version))
@@ -188,13 +209,13 @@ def mode(request: HttpRequest, operator: Operator, name: str) -> HttpResponse:
     form = ModeForm(request.POST)
     try:
         if not form.is_valid():
-            field, texts = next(iter(form.errors.items()))
-            raise Unprocessable(f"{field.replace('_', ' ')}: {texts[0].rstrip('.')}")
+            raise _first_error(form)
         said = form.cleaned_data
         rollouts.set_mode(
             learner, said["mode"], operator=operator, reason=said["reason"], **form.terms
         )
-        messages.success(request, f"{learner.name} is {said['mode']} now.")
+        words = {"name": learner.name, "mode": translated(said["mode"])}
+        messages.success(request, _("%(name)s is %(mode)s now.") % words)
     except LearningError as error:
         messages.error(request, sentence(error))
     return redirect("learning:policies")
@@ -206,7 +227,7 @@ def unpin(request: HttpRequest, operator: Operator) -> HttpResponse:
     """Let robots follow their learner again."""
     try:
         names = rollouts.unpin(robots=request.POST.getlist("robots")[:1000], operator=operator)
-        messages.success(request, f"Unpinned: {_listed(names)}.")
+        messages.success(request, _("Unpinned: %(robots)s.") % {"robots": _listed(names)})
     except Unprocessable as error:
         messages.error(request, sentence(error))
     return redirect("learning:policies")
@@ -226,7 +247,8 @@ def cancel(request: HttpRequest, operator: Operator, uid: UUID) -> HttpResponse:
     """End a canary without a verdict."""
     canary = _canary(uid)
     ended = cancel_canary(canary, operator=operator, reason=request.POST.get("reason", "")[:500])
-    messages.success(request, f"The canary of v{canary.candidate.number} is {ended.state}.")
+    words = {"number": canary.candidate.number, "state": translated(ended.state)}
+    messages.success(request, _("The canary of v%(number)s is %(state)s.") % words)
     return redirect(page_of(canary.candidate))
 
 

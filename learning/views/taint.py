@@ -6,9 +6,12 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from fleet.models import Operator, Role
+from fleet.phrases import sentence
 from fleet.views.pages import operator_page
 from learning.exceptions import NotFound, Unprocessable
 from learning.forms import SuspectForm
@@ -16,7 +19,7 @@ from learning.models import Learner
 from learning.selectors.learners import learner_named
 from learning.selectors.taint import suspected, trace
 from learning.services.rebuilds import rebuild
-from learning.views.rollouts import page_of, sentence
+from learning.views.rollouts import page_of
 
 EPISODES_SHOWN = 20
 
@@ -56,7 +59,7 @@ def rebuild_learner(request: HttpRequest, operator: Operator, name: str) -> Http
         raise Http404(str(error)) from None
     form = SuspectForm(request.POST)
     if not form.is_valid():
-        messages.error(request, "Nothing was changed: name what is bad once more.")
+        messages.error(request, _("Nothing was changed: name what is bad once more."))
         return redirect("learning:taint")
     try:
         reason = request.POST.get("reason", "")[:500]
@@ -66,7 +69,18 @@ def rebuild_learner(request: HttpRequest, operator: Operator, name: str) -> Http
         return redirect(reverse("learning:taint"))
     messages.success(
         request,
-        f"{done.excluded} episodes are excluded from now on; {learner.name} goes on from"
-        f" v{done.origin.number}, announced to {len(done.robots)} robots.",
+        ngettext(
+            "%(n)s episode is excluded from now on; %(name)s goes on from"
+            " v%(number)s, announced to %(robots)s robots.",
+            "%(n)s episodes are excluded from now on; %(name)s goes on from"
+            " v%(number)s, announced to %(robots)s robots.",
+            done.excluded,
+        )
+        % {
+            "n": done.excluded,
+            "name": learner.name,
+            "number": done.origin.number,
+            "robots": len(done.robots),
+        },
     )
     return redirect(page_of(done.origin))

@@ -9,7 +9,6 @@ import { once } from "./once.js";
 import { write } from "./paint.js";
 import { waits } from "./queue.js";
 import { startStop } from "./stop.js";
-import { count } from "./words.js";
 
 function showLink({ online, code }) {
   const bar = document.querySelector("[data-lost]");

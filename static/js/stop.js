@@ -5,7 +5,6 @@
 import { condition } from "./facts.js";
 import { fill, gettext, ngettext } from "./language.js";
 import { pageLink } from "./link.js";
-import { count } from "./words.js";
 
 /**
  * What became of a stop. Pure.

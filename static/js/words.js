@@ -28,11 +28,6 @@ export function size(bytes) {
   return `${(bytes / 1024 / 1024).toFixed(1)} MB`;
 }
 
-/** @param {number} n @param {string} one @returns {string} "1 robot", "4 robots" */
-export function count(n, one) {
-  return `${n} ${one}${n === 1 ? "" : "s"}`;
-}
-
 /** @param {string} name @returns {string} "shelf-place" → "Shelf place" */
 export function title(name) {
   const words = name.replaceAll("-", " ").replaceAll("_", " ");

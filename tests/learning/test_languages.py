@@ -6,16 +6,18 @@ from collections.abc import Iterator
 import pytest
 from django.conf import settings
 from django.test import Client
-from django.utils import translation
+from django.utils import timezone, translation
 
 from fleet import phrases
 from fleet.models import PolicyReport
-from learning.models import Learner, Round
+from learning.models import Learner, PolicyVersion, Round
+from learning.services.canaries import start_canary
 from learning.services.evaluations import request_evaluation
 from learning.services.labels import add_label
+from learning.services.rollouts import pin, roll_back
 from sop_web import words
 from tests.factories import Cast, make_robot
-from tests.learning.fleets import make_version
+from tests.learning.fleets import make_idle, make_version
 from tests.learning.making import SPEC, record, send
 from tests.learning.test_pages import signed_in
 
@@ -44,6 +46,19 @@ def english_in(page: str) -> list[str]:
     return re.findall(r"[A-Za-z]{2,}(?:[ ,.:]+[a-z]{2,}){2,}", text)
 
 
+def _have_canaries_and_changes(cast: Cast, version: PolicyVersion) -> None:
+    """A canary that a rollback ended, one that runs, and a pin."""
+    for name in ("arm-8", "arm-9"):
+        make_idle(
+            name, assigned_number=3, assigned_sha256=version.sha256, assigned_at=timezone.now()
+        )
+    newer = make_version(version.learner, 4)
+    start_canary(newer, operator=None, incumbent=version)
+    roll_back(version, operator=cast.lead)
+    start_canary(newer, operator=cast.lead, incumbent=version)
+    pin(version, robots=["arm-new"], operator=cast.lead)
+
+
 @pytest.fixture
 def everything(cast: Cast, robot, task) -> dict[str, str]:
     """Something of everything that pages show; returns the addresses that name it."""
@@ -68,6 +83,7 @@ def everything(cast: Cast, robot, task) -> dict[str, str]:
     evaluation = request_evaluation(
         operator=cast.lead, first=version, tasks=[task], trials_per_task=2
     )
+    _have_canaries_and_changes(cast, version)
     return {"robot": robot.name, "episode": str(episode.uid), "evaluation": str(evaluation.uid)}
 
 
@@ -95,6 +111,18 @@ PAGES = [
     ("/evaluations/{evaluation}/", "lead", "事先声明"),
     ("/experiments/", "viewer", "尚无实验"),
     ("/policies/3/", "viewer", "它产生的回合"),
+    ("/policies/3/", "lead", "把机队回滚到 v3"),
+    ("/policies/", "lead", "所有机器人从 v3 改为 v3；学习器现为手动，之前为金丝雀"),
+    ("/policies/?tag=none", "viewer", "没有符合筛选条件的版本"),
+    ("/policies/4/", "lead", "v4 的金丝雀已结束：v3 被手动推送"),
+    ("/policies/hg-dagger/4/change/?act=rollout&whom=all", "lead", "将变更的机器人"),
+    ("/policies/hg-dagger/4/change/?act=canary&whom=all", "lead", "金丝雀须把一些机器人留给"),
+    ("/policies/hg-dagger/4/change/?act=canary&whom=share&share=50", "lead", "开始金丝雀"),
+    ("/policies/taint/", "viewer", "尚未追溯"),
+    ("/policies/taint/?episode={episode}", "lead", "涉及 1 个回合"),
+    ("/policies/taint/?episode=x", "lead", "这不是回合的 uid。"),
+    ("/dashboards/", "viewer", "操作员分钟数"),
+    ("/dashboards/?since=yesterday", "viewer", "日期请写成年-月-日"),
     ("/nothing/", "viewer", "没有此页面"),
     ("/learner/", "outsider", "此账号不是机队的操作员。"),
 ]

@@ -9,6 +9,7 @@ from fleet.models import Robot
 from learning.models import Canary, Learner, PolicyVersion
 from learning.services.policies import assign_pending
 from learning.services.rollouts import describe, pin
+from learning.templatetags.lists import robot_links, version_links
 from tests.learning.fleets import make_idle, make_version
 from tests.learning.making import record, send
 from tests.learning.test_evaluation_pages import signed_in
@@ -198,5 +199,13 @@ def test_bad_data_is_traced_and_a_rebuild_needs_that_something_is_named(cast, ve
     assert "Nothing was changed" in said(lead.post("/policies/hg/rebuild/", {}))
     assert lead.post("/policies/nobody/rebuild/", {"operator": "ann"}).status_code == 404
     done = lead.post("/policies/hg/rebuild/", {"operator": "ann", "reason": "slipped"})
-    assert "1 episodes are excluded" in said(done)
+    assert "1 episode is excluded" in said(done)
     assert "excluded" in text_of(lead, f"/episodes/{episode.uid}/")
+
+
+def test_lists_in_sentences_name_a_few_versions_and_escape_names():
+    learner = Learner(name="<hg>")
+    many = [PolicyVersion(learner=learner, number=n) for n in range(1, 16)]
+    assert version_links(many).endswith(">v12</a> and 3 more")
+    assert version_links(many[:1]) == '<a href="/policies/1/?learner=&lt;hg&gt;">v1</a>'
+    assert robot_links(["a", "b"]) == '<a href="/robots/a/">a</a>, <a href="/robots/b/">b</a>'
