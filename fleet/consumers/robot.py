@@ -107,6 +107,7 @@ class RobotSocket(Socket):
             self.robot,
             simulated=hello.spec.simulated,
             assigned_number=known.assigned_number,
+            pinned=known.pinned,
             lease=known.lease,
         )
         if known.lease is not None:

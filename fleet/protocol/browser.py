@@ -216,6 +216,8 @@ class RobotState(Message, frozen=True, kw_only=True):
     heartbeat: Heartbeat | None = None
     lease: Lease | None = None
     assigned_number: int | None = None
+    # It keeps the assigned version: no publish moves it.
+    pinned: bool = False
     # True from an accepted stop request until the robot acknowledged it.
     stop_pending: bool = False
     t_wall_ns: int = 0

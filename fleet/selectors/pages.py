@@ -72,16 +72,22 @@ def cameras_of(robot: Robot) -> list[dict[str, Any]]:
 
 
 def policy_words(robot: Robot) -> str:
-    """Return the version a robot runs, and how many versions it is behind unless it is to be."""
+    """Return the version a robot runs, and how many versions it is behind unless it is to be.
+
+    A robot that no publish moves says so.
+    """
     if robot.reported_number is None:
         return _("no policy")
     if robot.evaluation:
         return _("v%(number)s under evaluation") % {"number": robot.reported_number}
     behind = max(0, (robot.assigned_number or 0) - robot.reported_number)
-    if not behind:
-        return f"v{robot.reported_number}"
-    numbers = {"number": robot.reported_number, "late": behind}
-    return _("v%(number)s · %(late)s behind") % numbers
+    words = f"v{robot.reported_number}"
+    if behind:
+        words = _("v%(number)s · %(late)s behind") % {
+            "number": robot.reported_number,
+            "late": behind,
+        }
+    return words + (_(" · pinned") if robot.pinned_at else "")
 
 
 def evaluation_words(robot: Robot) -> str:

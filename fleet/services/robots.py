@@ -32,9 +32,18 @@ class Connected:
     assignment: m.Assignment
     announcement: m.PolicyAnnouncement | None
     assigned_number: int | None
+    pinned: bool
     lease: Lease | None
     # A stop that was asked for while nobody could tell the robot.
     stop: m.Stop | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a robot is to run, and whether it is pinned to that."""
+
+    policy: PolicyRef | None
+    pinned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,7 @@ def robot_connected(*, robot: int, hello: m.Hello) -> Connected:
             assignment=assignment_of(row),
             announcement=policy_announcement_for(row),
             assigned_number=row.assigned_number,
+            pinned=row.pinned_at is not None,
             lease=takeover.open_lease(row),
             stop=stop,
         )
@@ -193,7 +203,7 @@ _REPORTED = (
 )
 
 
-def store_heartbeats(heard: dict[str, Heard]) -> dict[str, PolicyRef | None]:
+def store_heartbeats(heard: dict[str, Heard]) -> dict[str, Told]:
     """Store the newest heartbeat of each robot; return what each is assigned.
 
     One transaction for all of them: called at most once a second by each web process.
@@ -221,7 +231,7 @@ def store_heartbeats(heard: dict[str, Heard]) -> dict[str, PolicyRef | None]:
             pks = [row.pk for row in rows.values()]
             Robot.objects.filter(pk__in=pks).update(last_heartbeat_at=newest)
             _repeat_values([(row, heard[name].heartbeat.value) for name, row in rows.items()])
-    return {name: row.assigned for name, row in rows.items()}
+    return {name: Told(row.assigned, row.pinned_at is not None) for name, row in rows.items()}
 
 
 def store_policy_report(*, robot: str, report: m.PolicyReport, offset_ns: int) -> bool:

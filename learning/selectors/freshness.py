@@ -61,21 +61,22 @@ def correction_to_fleet(frame: Frame) -> Freshness:
 
 
 class _Versions:
-    """Of each learner, the published versions since a time: by the step at which each was made."""
+    """Of each branch of a learner, the versions since a time, by the step each was made at."""
 
     def __init__(self, since: datetime) -> None:
         rows = PolicyVersion.objects.filter(
             state=PolicyVersion.State.PUBLISHED, created_at__gte=since, round__isnull=False
         ).order_by("step")
-        self._of: dict[int, tuple[list[int], list[int]]] = {}
-        for learner, step, number in rows.values_list("learner_id", "step", "number"):
-            steps, numbers = self._of.setdefault(learner, ([], []))
+        self._of: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+        names = ("learner_id", "branch", "step", "number")
+        for learner, branch, step, number in rows.values_list(*names):
+            steps, numbers = self._of.setdefault((learner, branch), ([], []))
             steps.append(step)
             numbers.append(number)
 
     def first(self, use: EpisodeUse) -> int | None:
         """Return the first version made after a learner's first step on an episode."""
-        steps, numbers = self._of.get(use.learner_id, ([], []))
+        steps, numbers = self._of.get((use.learner_id, use.branch), ([], []))
         place = bisect_left(steps, use.step)
         return numbers[place] if place < len(numbers) else None
 

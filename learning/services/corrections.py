@@ -11,15 +11,15 @@ from uuid import UUID
 import msgspec
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F
 
 from fleet.models import Operator, Robot, Role
 from fleet.protocol import browser as b
 from fleet.selectors.access import require_role
 from fleet.services import events
 from learning.exceptions import Conflict, Unprocessable
-from learning.models import ClosedCursor, Episode, Intervention, SpanReview
+from learning.models import Episode, Intervention, SpanReview
 from learning.selectors.corrections import Correction, correction_of, span_history
+from learning.services.cursor import hold_cursor
 
 # Entries of one span: nobody changes their mind so often, and a loop in a script would.
 MAX_ENTRIES = 200
@@ -65,7 +65,7 @@ def review_span(
     if change == Change():
         raise Unprocessable("nothing to change: say a mark, a trim, or whether it is discarded")
     with transaction.atomic():
-        _lock()
+        hold_cursor()
         if _known(uid, robot, episode_uid, epoch):
             return correction_of(robot=robot, episode_uid=episode_uid, epoch=epoch)
         now = correction_of(robot=robot, episode_uid=episode_uid, epoch=epoch)
@@ -102,7 +102,7 @@ def undo_review(
     """
     require_role(operator, Role.OPERATOR)
     with transaction.atomic():
-        _lock()
+        hold_cursor()
         now = correction_of(robot=robot, episode_uid=episode_uid, epoch=epoch)
         if _known(uid, robot, episode_uid, epoch):
             return now
@@ -137,12 +137,6 @@ def settle(episode: Episode) -> None:
         newest[entry.epoch] = entry
     for entry in newest.values():
         _keep(entry)
-
-
-def _lock() -> None:
-    # An update, not a select: it locks on every database. Closing an episode takes the same row.
-    ClosedCursor.objects.get_or_create(pk=1)
-    ClosedCursor.objects.filter(pk=1).update(value=F("value"))
 
 
 def _known(uid: UUID, robot: str, episode_uid: UUID, epoch: int) -> bool:

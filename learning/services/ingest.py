@@ -15,7 +15,6 @@ from uuid import UUID
 import msgspec
 import numpy as np
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from fleet.models import Robot, Task
@@ -42,10 +41,11 @@ from learning.exceptions import (
     TooLarge,
     Unprocessable,
 )
-from learning.models import ClosedCursor, Episode, EpisodePart, Intervention
+from learning.models import Episode, EpisodePart, Intervention
 from learning.models.episodes import Purpose
 from learning.services import rollups
 from learning.services.corrections import settle
+from learning.services.cursor import next_seq
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def close_episode(*, uid: UUID, manifest: EpisodeManifest, robot: Robot | None) 
         parts = _parts_of(episode, manifest)
         _fill_in(episode, manifest, parts)
         episode.manifest_sha256 = digest
-        episode.closed_seq = _next_seq()
+        episode.closed_seq = next_seq()
         with _rules(), transaction.atomic():
             episode.save()
             interventions = [
@@ -279,12 +279,6 @@ def _fill_in(episode: Episode, manifest: EpisodeManifest, parts: list[EpisodePar
     episode.mixed_versions = len(numbers) > 1
     episode.complete = manifest.complete
     episode.link = to_builtins(manifest.link)
-
-
-def _next_seq() -> int:
-    ClosedCursor.objects.get_or_create(pk=1)
-    ClosedCursor.objects.filter(pk=1).update(value=F("value") + 1)
-    return ClosedCursor.objects.get(pk=1).value
 
 
 def _check_sender(header: EpisodeHeader, robot: Robot | None) -> None:

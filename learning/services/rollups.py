@@ -15,7 +15,6 @@ from django.db import models, transaction
 from django.db.models import F
 
 from learning.models import (
-    ClosedCursor,
     Episode,
     Intervention,
     OperatorRollup,
@@ -24,6 +23,7 @@ from learning.models import (
 )
 from learning.models.episodes import Purpose
 from learning.models.rollups import OUTCOME_FIELDS
+from learning.services.cursor import hold_cursor
 
 Rollup = type[SpanRollup] | type[VersionRollup] | type[OperatorRollup]
 # Model and the values of its unique key.
@@ -36,7 +36,7 @@ _BATCH = 1000
 
 def count_episode(episode: Episode, interventions: Iterable[Intervention]) -> None:
     """Count a newly closed episode, in the transaction that closes it; called once an episode."""
-    _take_turn()
+    hold_cursor()
     for key, amounts in _parts(episode, list(interventions)).items():
         _add(key, amounts)
 
@@ -45,7 +45,7 @@ def move_outcome(episode: Episode, *, before: str, after: str) -> None:
     """Count a closed episode under another outcome; its row is locked."""
     if before == after or not episode.closed or episode.purpose == Purpose.DEMONSTRATION:
         return
-    _take_turn()
+    hold_cursor()
     less, more = OUTCOME_FIELDS[before], OUTCOME_FIELDS[after]
     for model, values in _groups(episode):
         counted_there = model.objects.filter(**dict(values), **{f"{less}__gt": 0})
@@ -57,7 +57,7 @@ def move_outcome(episode: Episode, *, before: str, after: str) -> None:
 def recount() -> int:
     """Count everything anew; return the number of episodes. Whoever closes or judges one waits."""
     with transaction.atomic():
-        _take_turn()
+        hold_cursor()
         totals, episodes = counted()
         for model in (SpanRollup, VersionRollup, OperatorRollup):
             model.objects.all().delete()
@@ -96,11 +96,6 @@ def day_of(at: datetime) -> datetime:
 def _counted_episodes() -> models.QuerySet[Episode]:
     closed = Episode.objects.filter(state=Episode.State.CLOSED)
     return closed.exclude(purpose=Purpose.DEMONSTRATION)
-
-
-def _take_turn() -> None:
-    ClosedCursor.objects.get_or_create(pk=1)
-    ClosedCursor.objects.select_for_update().get(pk=1)
 
 
 def _groups(episode: Episode) -> list[Key]:

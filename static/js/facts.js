@@ -65,13 +65,14 @@ export function behind(state) {
   return Math.max(0, state.assigned_number - running);
 }
 
-/** @param {object} state @returns {string} "v128", "v127 · 1 behind", "v12 under evaluation", "no policy" */
+/** @param {object} state @returns {string} "v128", "v127 · 1 behind", "v12 under evaluation", "v12 · pinned", "no policy" */
 export function policyWords(state) {
   const running = state.heartbeat?.policy?.number;
   if (running === undefined) return state.assigned_number ? fill(gettext("no policy · v%(number)s assigned"), { number: state.assigned_number }) : gettext("no policy");
   if (state.heartbeat.evaluation) return fill(gettext("v%(number)s under evaluation"), { number: running });
   const late = behind(state);
-  return late ? fill(gettext("v%(number)s · %(late)s behind"), { number: running, late }) : `v${running}`;
+  const words = late ? fill(gettext("v%(number)s · %(late)s behind"), { number: running, late }) : `v${running}`;
+  return words + (state.pinned ? gettext(" · pinned") : "");
 }
 
 /** @param {object} beat a Heartbeat @param {string} kind @returns {string} */
@@ -191,7 +192,7 @@ export function urgency(state) {
 /** @param {object} a @param {object} b @returns {boolean} whether a page must ask the server anew */
 export function changed(a, b) {
   const key = (s) =>
-    [s.connection, s.heartbeat?.mode, s.heartbeat?.episode, s.heartbeat?.policy?.number, s.assigned_number,
+    [s.connection, s.heartbeat?.mode, s.heartbeat?.episode, s.heartbeat?.policy?.number, s.assigned_number, s.pinned,
       s.lease?.epoch, s.stop_pending].join("|");
   return !a || key(a) !== key(b);
 }

@@ -1,3 +1,4 @@
+import functools
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from fleet.services import robots
 from fleet.services.live.hub import Hub
 from fleet.services.live.ledger import REPEAT_AFTER_S, REPEAT_KNOWN_AFTER_S
 from fleet.services.live.threads import in_thread
-from fleet.services.policies import assign_policy
+from fleet.services.policies import assign_policy, pin_robots, unpin_robots
 from tests.factories import make_robot, make_task
 from tests.fleet.peers import SPEC, OperatorPeer, RobotPeer, policy, settled
 
@@ -151,6 +152,18 @@ async def test_an_assigned_version_is_announced_at_once_with_its_bytes(hub: Hub,
     announced = await robot.until(m.PolicyAnnouncement)
     assert announced == m.PolicyAnnouncement(policy=policy(3), weights=b"weights")
     assert hub.states.get("arm-01").assigned_number == 3
+
+
+async def test_pages_see_a_pin_and_its_end_within_a_heartbeat(hub: Hub, robot):
+    await in_thread(functools.partial(pin_robots, ["arm-01"], ref=policy(3), by="lead"))
+    assert (await robot.until(m.PolicyAnnouncement)).policy == policy(3)
+    await beaten(robot, hub)
+    await flushed(hub)
+    assert hub.states.get("arm-01").pinned
+    await in_thread(unpin_robots, ["arm-01"])
+    await beaten(robot, hub)
+    await flushed(hub)
+    assert not hub.states.get("arm-01").pinned
 
 
 async def test_a_lost_announcement_costs_one_heartbeat(hub: Hub, robot, monkeypatch):

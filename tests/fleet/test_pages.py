@@ -111,6 +111,8 @@ def test_a_policy_is_shown_with_how_far_it_is_behind(db: None) -> None:
 
     assert words(9, 7) == "v7 · 2 behind"
     assert words(7, 7) == "v7"
+    pinned = Robot(assigned_number=7, reported_number=7, pinned_at=timezone.now())
+    assert pages.policy_words(pinned) == "v7 · pinned"
     assert words(3, 7) == "v7"
     assert words(7, None) == "no policy"
 

@@ -62,6 +62,7 @@ test("a robot that evaluates says which version, and is behind nothing", () => {
 test("versions behind are counted against the assigned one", () => {
   assert.equal(behind(state({ assigned_number: 9 })), 4);
   assert.equal(policyWords(state({ assigned_number: 9 })), "v5 · 4 behind");
+  assert.equal(policyWords(state({ assigned_number: 5, pinned: true })), "v5 · pinned");
   assert.equal(policyWords(state()), "v5");
   assert.equal(policyWords(state({}, { policy: null })), "no policy · v5 assigned");
   assert.equal(behind(state({ assigned_number: null })), null);

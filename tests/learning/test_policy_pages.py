@@ -177,7 +177,8 @@ def test_modes_notes_and_pins_are_changed_by_forms_that_say_what_is_wrong(cast, 
     lead.post("/policies/hg/2/describe/", {"notes": "good", "tags": "a, b  c"})
     assert sorted(versions[1].tags.values_list("name", flat=True)) == ["a", "b", "c"]
     lead.post("/policies/hg/1/change/", {"act": "pin", "whom": "robots", "robots": ["arm-2"]})
-    assert "pinned v1" in text_of(lead, "/")
+    Robot.objects.update(reported_number=1)
+    assert "v1 · pinned" in text_of(lead, "/")
     assert "pinned" in text_of(lead, "/robots/arm-2/_policies/")
     assert "Unpinned: arm-2" in said(lead.post("/policies/unpin/", {"robots": "arm-2"}))
 

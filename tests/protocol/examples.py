@@ -253,6 +253,7 @@ MESSAGES: tuple[m.Message, ...] = (
         heartbeat=HEARTBEAT,
         lease=LEASE,
         assigned_number=13,
+        pinned=True,
         stop_pending=True,
         t_wall_ns=WALL,
     ),

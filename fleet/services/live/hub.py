@@ -283,6 +283,7 @@ def _offline_states() -> list[b.RobotState]:
             connection="offline",
             simulated=robot.kind == Robot.Kind.SIMULATED,
             assigned_number=robot.assigned_number,
+            pinned=robot.pinned_at is not None,
             stop_pending=bool(robot.stop_requested),
         )
         for robot in Robot.objects.filter(enabled=True)

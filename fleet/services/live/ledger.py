@@ -57,11 +57,12 @@ class Ledger:
         except DatabaseError as error:
             log.warning("heartbeats are not in the database: %s", error)
             return
-        for robot, policy in assigned.items():
+        for robot, told in assigned.items():
+            self._hub.states.change(robot, pinned=told.pinned)
             _, told_at, _ = self._announced.get(robot, ("", 0.0, False))
             # What was announced while the row was read may be newer than the row.
-            if policy is not None and told_at < asked_at:
-                self._reconcile(robot, policy, heard[robot].heartbeat.policy)
+            if told.policy is not None and told_at < asked_at:
+                self._reconcile(robot, told.policy, heard[robot].heartbeat.policy)
 
     def _reconcile(self, robot: str, assigned: PolicyRef, active: PolicyRef | None) -> None:
         self._hub.states.change(robot, assigned_number=assigned.number)
