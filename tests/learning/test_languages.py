@@ -128,7 +128,10 @@ PAGES = [
 ]
 
 
-def test_every_page_speaks_chinese_and_no_english(cast: Cast, everything: dict[str, str]) -> None:
+def test_every_page_speaks_chinese_and_no_english(
+    cast: Cast, everything: dict[str, str], settings, tmp_path
+) -> None:
+    settings.SOP_EXPERIMENTS = tmp_path
     assert len(english_in(signed_in(cast.viewer).get("/").content.decode())) > 10
     for path, who, says in PAGES:
         client = Client()
