@@ -190,7 +190,7 @@ def test_scripted_operators_are_paused_for_everybody_who_looks(desk: Desk) -> No
     operator.page.get_by_role("button", name="Pause scripted operators").click()
     expect(viewer.page.locator("#scripted .chip")).to_have_text("paused")
     operator.page.get_by_role("button", name="Resume scripted operators").click()
-    expect(viewer.page.locator("#scripted .chip")).to_have_text("1 on duty")
+    expect(viewer.page.locator("#scripted .chip")).to_have_text("1 registered")
 
 
 def test_a_wrong_password_is_said_in_words(desk: Desk, site: Site) -> None:
