@@ -26,6 +26,8 @@ function ask() {
 }
 
 for (const name of ["sop:help", "sop:snapshot", "sop:state", "sop:link"]) document.body.addEventListener(name, paint);
+// The link may have said all of it before this script was here.
+paint();
 button?.addEventListener("click", ask);
 document.addEventListener("keydown", (event) => {
   if (event.code !== "KeyH" || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;

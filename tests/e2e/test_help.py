@@ -25,6 +25,7 @@ def request(page: Page, robot: str, reason: str = "") -> Locator:
 def ask_for(desk: Desk, robot: str) -> Page:
     """Have a lead ask for help on the robot's page, and return to the fleet page in that tab."""
     asker = desk.robot("lead", robot).free()
+    expect(asker.page.get_by_role("button", name="Ask for help")).to_be_enabled()
     asker.press("h")
     expect(asker.page.get_by_role("button", name="No help needed")).to_be_visible()
     page = FleetPage(asker.page, desk.site.url).open().page
