@@ -31,7 +31,7 @@ else
         part "JavaScript" node --test tests/js/
     # What claims, locks or constrains rows; pages and sockets say nothing new on PostgreSQL, and a
     # socket test there takes as long as a file here.
-    part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest \
+    part "pytest, PostgreSQL" scripts/with_postgres.sh "$python" -m pytest -n 2 --dist loadfile \
         tests/fleet/test_services.py tests/fleet/test_help_services.py \
         tests/learning/test_closed_seq.py tests/learning/test_constraints.py \
         tests/learning/test_desk_claims.py \
