@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fleet.protocol import messages as m
-from tests.agent.test_runtime import ASSIGNMENT, Robot
+from tests.agent.looping import ASSIGNMENT, Robot
 from tests.fakes import SPEC
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fleet.protocol import messages as m
-from tests.agent.test_runtime import ASSIGNMENT, Robot
+from tests.agent.looping import ASSIGNMENT, Robot
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from fleet.protocol.control import Lease
 from fleet.protocol.episode import sha256_of
 from fleet.protocol.spec import PolicyRef, Trial, TrialOrder
 from learning.core.policies.base import save_policy
-from tests.agent.test_runtime import ASSIGNMENT, TICK_S, Robot
+from tests.agent.looping import ASSIGNMENT, TICK_S, Robot
 from tests.fakes import TASK, fake_policy
 
 OLD = save_policy(fake_policy((-0.3, 0.0, 0.2)))
