@@ -26,7 +26,9 @@ else
     # Whole systems and browsers have the machine to themselves; tests of single parts share it.
     part "pytest, parts" "$python" -m pytest --durations=15 -n 2 --dist loadfile \
         --ignore tests/integration --ignore tests/e2e
-    part "pytest, systems" "$python" -m pytest --durations=15 tests/integration tests/e2e
+    # Browser tests share one running fleet, so they come in the order of their files.
+    part "pytest, systems" "$python" -m pytest --durations=15 -p no:randomly \
+        tests/integration tests/e2e
     compgen -G 'tests/js/*.test.*js' >/dev/null &&
         part "JavaScript" node --test tests/js/
     # What claims, locks or constrains rows; pages and sockets say nothing new on PostgreSQL, and a

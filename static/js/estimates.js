@@ -9,7 +9,7 @@ export function noDoubt(policy) {
   if (!policy) return gettext("none: no policy acts");
   const version = `v${policy.number}`;
   if (policy.parent === null || policy.parent === undefined) {
-    return `none: ${version} was imported without an ensemble to disagree; doubt comes with the first version that a learner trains`;
+    return fill(gettext("none: %(version)s was imported without an ensemble to disagree; doubt comes with the first version that a learner trains"), { version });
   }
   return fill(gettext("none: %(version)s was trained without an ensemble (recipe option doubt_heads)"), { version });
 }

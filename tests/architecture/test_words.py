@@ -122,7 +122,7 @@ def spoken_by(script: str) -> Iterator[str]:
     yield from re.findall(r'(?<!type: )(?<!== )(?<!case )"([A-Z][a-z]+)"', script)
     for found in LITERAL.finditer(script):
         text = re.sub(r"\$\{[^}]*\}", "", found[0][1:-1])
-        if re.search(r"[<\[=#;$]|^(chip|line|lane|plate) |^\(prefers|^M|rgba|^sop", text):
+        if re.search(r"[<\[=#$]|;(?! )|^(chip|line|lane|plate) |^\(prefers|^M|rgba|^sop", text):
             continue
         if re.search(r"[A-Za-z]{2,}[,:]? [A-Za-z]{2,}", text):
             yield found[0]
