@@ -122,7 +122,8 @@ function paintAges() {
   const now = performance.now();
   for (const [robot, plate] of agePlates) {
     const ms = ages.get(robot)?.at(now) ?? Infinity;
-    write(plate, ms === Infinity ? gettext("no frame") : age(ms));
+    // To a tenth of a second: what flickers cannot be read, and is laid out anew each time.
+    write(plate, ms === Infinity ? gettext("no frame") : age(100 * Math.ceil(ms / 100)));
     const late = String(ms > STALE_VIDEO_MS);
     if (plate.dataset.stale !== late) plate.dataset.stale = late;
   }

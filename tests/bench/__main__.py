@@ -79,7 +79,7 @@ def measure(
     } | dict.fromkeys(wall.KEYS, wall.walls)
     if any(wanted(key) for key in video_parts):
         parts.say("fourth start, with robots that only show pictures")
-        video.register(var, video.LADDER_ROBOTS)
+        video.prepare(var, video.LADDER_ROBOTS)
         with running_system(var, robots=0, operators=0) as system:
             for run in dict.fromkeys(run for key, run in video_parts.items() if wanted(key)):
                 part(run, system, extent.pictures)

@@ -113,13 +113,21 @@ def cameras(system: System, count: int, *, lively: bool = False) -> Iterator[Cam
         process.wait()
 
 
-def register(var: Path, count: int) -> None:
-    """Give the system in `var` the tokens of `count` robots."""
+def prepare(var: Path, count: int) -> None:
+    """Give the system in `var` the tokens of `count` robots, and nothing to learn from them.
+
+    A learner would take one of the cores that robots, server and browser share here already.
+    """
     environment = {**os.environ, "SOP_VAR": str(var)}
-    subprocess.run(
-        [sys.executable, "manage.py", "seed_demo", "--robots", str(count), "--verbosity", "0"],
-        cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    paused = "from learning.models import Learner; Learner.objects.update(state='paused')"
+    for words in (
+        ("seed_demo", "--robots", str(count), "--verbosity", "0"),
+        ("shell", "--no-imports", "-c", paused),
+    ):
+        subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
 
 
 # ---- on the page ------------------------------------------------------------------------------
@@ -136,8 +144,12 @@ def on_page(system: System, count: int, seconds: float) -> list[float]:
         executable = CHROMIUM if Path(CHROMIUM).exists() else None
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         try:
-            # Every tile on screen: only those are sent.
-            page = browser.new_page(bypass_csp=True, viewport={"width": 2500, "height": 2300})
+            # Every tile on screen, as only those are sent: 2560x1440, zoomed out to two thirds.
+            page = browser.new_page(
+                bypass_csp=True,
+                viewport={"width": 3840, "height": 2160},
+                device_scale_factor=2 / 3,
+            )
             page.set_default_timeout(60_000)
             page.add_init_script(DRAWN)
             sign_in(page, system.url, name, password)

@@ -1,4 +1,5 @@
 import time
+from collections import deque
 
 from fleet.protocol import browser as b
 from fleet.protocol import messages as m
@@ -154,3 +155,76 @@ def test_asking_again_for_the_same_feed_gives_no_new_credit():
     viewer.want((FRONT, WRIST))
     viewer.offer(Shot(FRONT, 7, 0, b""))
     assert viewer.take() is None
+
+
+def play(*, feeds: int, every_ms: int, draw_ms: float, way_ms: int, stall_ms: int, for_ms: int):
+    """Show feeds to a browser that draws one frame after the other; return ages in ms by feed.
+
+    `way_ms` passes between server and browser in either direction. The browser composes itself
+    after every `stall_ms`, for as long; it draws nothing meanwhile.
+    """
+    now = 0
+    viewer = Viewer(lambda: None, lambda: now / 1000)
+    names = [("arm", f"camera-{i}", "thumbnail") for i in range(feeds)]
+    viewer.want(tuple(names))
+    arriving, answers = deque(), deque()
+    ages: dict[tuple[str, str, str], list[float]] = {name: [] for name in names}
+    free_at = 0.0
+    for now in range(for_ms):
+        for i, feed in enumerate(names):
+            if (now + i * every_ms // feeds) % every_ms == 0:
+                viewer.offer(Shot(feed, now, now, b""))
+        while (shot := viewer.take()) is not None:
+            arriving.append((now + way_ms, shot))
+        composes = stall_ms and (now // stall_ms) % 2
+        while not composes and arriving and arriving[0][0] <= now and free_at <= now:
+            _, shot = arriving.popleft()
+            free_at = max(free_at, now - 1) + draw_ms
+            answers.append((free_at + way_ms, shot))
+            ages[shot.feed].append(free_at - shot.taken_wall_ns)
+        while answers and answers[0][0] <= now:
+            _, shot = answers.popleft()
+            viewer.shown(shot.feed, shot.seq)
+    return ages
+
+
+def late_half(ages: dict[tuple[str, str, str], list[float]]) -> list[float]:
+    return sorted(age for of_one in ages.values() for age in of_one[len(of_one) // 2 :])
+
+
+def test_a_browser_that_is_too_slow_sees_fewer_frames_and_none_that_is_old():
+    ages = play(feeds=50, every_ms=100, draw_ms=9, way_ms=2, stall_ms=0, for_ms=10_000)
+    late = late_half(ages)
+    # Nearly as many as it can draw, hardly older than the newest there was, and of every robot.
+    assert sum(map(len, ages.values())) > 0.85 * 10_000 / 9
+    assert late[int(0.95 * len(late))] < 100
+    assert min(map(len, ages.values())) > 0.7 * max(map(len, ages.values()))
+
+
+def test_a_browser_that_draws_in_bursts_is_not_starved():
+    ages = play(feeds=50, every_ms=100, draw_ms=2, way_ms=2, stall_ms=40, for_ms=10_000)
+    late = late_half(ages)
+    assert sum(map(len, ages.values())) > 0.7 * 10_000 / (2 * 2)
+    assert late[int(0.95 * len(late))] < 130
+
+
+def test_a_browser_far_away_still_sees_every_frame():
+    ages = play(feeds=4, every_ms=50, draw_ms=1, way_ms=30, stall_ms=0, for_ms=6000)
+    assert sum(map(len, ages.values())) > 0.9 * 4 * 6000 / 50
+    assert late_half(ages)[-1] < 30 + 20
+
+
+def test_frames_that_are_never_shown_hold_back_their_own_feed_only():
+    now = 0.0
+    viewer = Viewer(lambda: None, lambda: now)
+    viewer.want((FRONT, WRIST))
+    shown = 0
+    for seq in range(200):
+        now += 0.05
+        viewer.offer(Shot(FRONT, seq, 0, b""))
+        viewer.offer(Shot(WRIST, seq, 0, b""))
+        while (shot := viewer.take()) is not None:
+            if shot.feed == WRIST:
+                viewer.shown(WRIST, shot.seq)
+                shown += 1
+    assert shown > 150

@@ -1,6 +1,9 @@
 """Frames from robots to viewers: sent only while watched, newest only, at the viewer's pace.
 
-Memory is bounded by construction: one waiting frame and FRAME_CREDIT sent ones a subscription.
+Memory is bounded by construction: one waiting frame and FRAME_CREDIT sent ones a subscription. Over
+all feeds of a viewer no more are on the way than it shows without a standing queue (`Pace`), and
+those are new ones: a browser that cannot draw fifty feeds at their rate sees fewer frames, and none
+that is old.
 """
 
 import time
@@ -11,10 +14,15 @@ from dataclasses import dataclass, field
 from fleet.protocol import browser as b
 from fleet.protocol import messages as m
 from fleet.services.events import Demand
+from fleet.services.live.pace import Pace
 
 # A process that repeats no demand for this long has lost interest, or died.
 DEMAND_TTL_S = 3.0
 Feed = tuple[str, str, m.FeedSize]
+# A frame that waited longer lets those of other feeds that did not go first.
+FRESH_S = 0.03
+# One that is not shown after this long holds back its own feed only.
+STUCK_S = 1.0
 
 
 @dataclass(slots=True)
@@ -30,15 +38,20 @@ class Shot:
 @dataclass(slots=True)
 class _Subscription:
     newest: Shot | None = None
-    # Sequence numbers sent and not yet shown, in the order they were sent.
-    unshown: deque[int] = field(default_factory=deque)
+    offered: float = 0.0
+    # Sequence numbers sent and not yet shown, and when, in the order they were sent.
+    unshown: deque[tuple[int, float]] = field(default_factory=deque)
 
 
 class Viewer:
     """One feed socket's subscriptions. `on_ready` is called when a frame may be sent."""
 
-    def __init__(self, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, on_ready: Callable[[], None], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._on_ready = on_ready
+        self._monotonic = monotonic
+        self._pace = Pace(monotonic)
         self._subscriptions: dict[Feed, _Subscription] = {}
 
     @property
@@ -56,30 +69,44 @@ class Viewer:
         subscription = self._subscriptions.get(shot.feed)
         if subscription is not None:
             subscription.newest = shot
+            subscription.offered = self._monotonic()
             if len(subscription.unshown) < b.FRAME_CREDIT:
                 self._on_ready()
 
     def shown(self, feed: Feed, seq: int) -> None:
         """Return the credit of this frame and of those sent before it, which it overtook."""
         subscription = self._subscriptions.get(feed)
-        if subscription is None or seq not in subscription.unshown:
+        if subscription is None or all(seq != sent for sent, _ in subscription.unshown):
             return
-        while subscription.unshown.popleft() != seq:
-            pass
-        if subscription.newest is not None:
-            self._on_ready()
+        sent, at = subscription.unshown.popleft()
+        while sent != seq:
+            sent, at = subscription.unshown.popleft()
+        self._pace.shown(self._monotonic() - at)
+        self._on_ready()
 
     def take(self) -> Shot | None:
         """Return a frame that may be sent now and count its credit, or None."""
-        for feed, subscription in self._subscriptions.items():
-            shot = subscription.newest
-            if shot is not None and len(subscription.unshown) < b.FRAME_CREDIT:
-                subscription.newest = None
-                subscription.unshown.append(shot.seq)
-                # The next feed's turn comes first next time.
-                self._subscriptions[feed] = self._subscriptions.pop(feed)
-                return shot
-        return None
+        now = self._monotonic()
+        on_the_way = sum(
+            now - at < STUCK_S for one in self._subscriptions.values() for _, at in one.unshown
+        )
+        if self._pace.full(on_the_way):
+            return None
+        # In order of their turns; of those whose frame is fresh the first, else the first of all.
+        ready = [
+            (now - one.offered > FRESH_S, feed)
+            for feed, one in self._subscriptions.items()
+            if one.newest is not None and len(one.unshown) < b.FRAME_CREDIT
+        ]
+        if not ready:
+            return None
+        _, feed = min(ready, key=lambda one: one[0])
+        # The next feed's turn comes first next time.
+        subscription = self._subscriptions[feed] = self._subscriptions.pop(feed)
+        shot, subscription.newest = subscription.newest, None
+        assert shot is not None
+        subscription.unshown.append((shot.seq, now))
+        return shot
 
 
 class Demands:
