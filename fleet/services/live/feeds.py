@@ -20,7 +20,7 @@ from fleet.services.live.pace import Pace
 DEMAND_TTL_S = 3.0
 Feed = tuple[str, str, m.FeedSize]
 # A frame that waited longer lets those of other feeds that did not go first.
-FRESH_S = 0.03
+FRESH_S = 0.02
 # One that is not shown after this long holds back its own feed only.
 STUCK_S = 1.0
 
@@ -68,6 +68,8 @@ class Viewer:
         """Offer a frame; it replaces the one that waits."""
         subscription = self._subscriptions.get(shot.feed)
         if subscription is not None:
+            if subscription.newest is not None:
+                self._pace.missed()
             subscription.newest = shot
             subscription.offered = self._monotonic()
             if len(subscription.unshown) < b.FRAME_CREDIT:
@@ -87,26 +89,30 @@ class Viewer:
     def take(self) -> Shot | None:
         """Return a frame that may be sent now and count its credit, or None."""
         now = self._monotonic()
-        on_the_way = sum(
-            now - at < STUCK_S for one in self._subscriptions.values() for _, at in one.unshown
-        )
-        if self._pace.full(on_the_way):
+        if self._pace.full(sum(len(one.unshown) for one in self._subscriptions.values())):
+            sent = [at for one in self._subscriptions.values() for _, at in one.unshown]
+            if self._pace.full(sum(now - at < STUCK_S for at in sent)):
+                return None
+        feed = self._next(now)
+        if feed is None:
             return None
-        # In order of their turns; of those whose frame is fresh the first, else the first of all.
-        ready = [
-            (now - one.offered > FRESH_S, feed)
-            for feed, one in self._subscriptions.items()
-            if one.newest is not None and len(one.unshown) < b.FRAME_CREDIT
-        ]
-        if not ready:
-            return None
-        _, feed = min(ready, key=lambda one: one[0])
         # The next feed's turn comes first next time.
         subscription = self._subscriptions[feed] = self._subscriptions.pop(feed)
         shot, subscription.newest = subscription.newest, None
         assert shot is not None
         subscription.unshown.append((shot.seq, now))
         return shot
+
+    def _next(self, now: float) -> Feed | None:
+        """Return the feed whose turn it is: the first with a fresh frame, else the first."""
+        first = None
+        for feed, one in self._subscriptions.items():
+            if one.newest is None or len(one.unshown) >= b.FRAME_CREDIT:
+                continue
+            if now - one.offered <= FRESH_S:
+                return feed
+            first = first or feed
+        return first
 
 
 class Demands:
