@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 from fleet.models import Operator, Robot, Task
 from fleet.views.pages import operator_page
 from learning import charts
-from learning.forms import DashboardForm
+from learning.forms.dashboards import DashboardForm
 from learning.selectors import dashboards, freshness
 from learning.selectors.dashboards import Cell, Frame
 

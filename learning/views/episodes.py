@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET
 from fleet.models import Operator, Robot, Task
 from fleet.phrases import said
 from fleet.views.pages import operator_page
-from learning.forms import SearchForm
+from learning.forms.search import SearchForm
 from learning.models import Episode
 from learning.selectors.exports import episode_lines
 from learning.selectors.search import find

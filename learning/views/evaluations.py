@@ -15,7 +15,7 @@ from fleet.selectors.access import require_role
 from fleet.views.pages import operator_page
 from learning import charts
 from learning.exceptions import NotFound, Unprocessable
-from learning.forms import EvaluationForm
+from learning.forms.evaluations import EvaluationForm
 from learning.models import Evaluation, Learner
 from learning.selectors import exports
 from learning.selectors.evaluations import (

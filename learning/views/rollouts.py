@@ -16,7 +16,7 @@ from fleet.phrases import said as translated
 from fleet.phrases import sentence
 from fleet.views.pages import operator_page
 from learning.exceptions import Conflict, LearningError, NotFound, Unprocessable
-from learning.forms import ChangeForm, DescribeForm, ModeForm
+from learning.forms.rollouts import ChangeForm, DescribeForm, ModeForm
 from learning.models import Canary, PolicyVersion
 from learning.selectors.evaluations import version_name, version_named
 from learning.selectors.learners import learner_named

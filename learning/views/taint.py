@@ -14,7 +14,7 @@ from fleet.models import Operator, Role
 from fleet.phrases import sentence
 from fleet.views.pages import operator_page
 from learning.exceptions import NotFound, Unprocessable
-from learning.forms import SuspectForm
+from learning.forms.taint import SuspectForm
 from learning.models import Learner
 from learning.selectors.learners import learner_named
 from learning.selectors.taint import suspected, trace

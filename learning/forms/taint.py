@@ -1,0 +1,44 @@
+"""What data is thought to be bad."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from learning.forms.fields import DayField
+from learning.selectors import taint
+
+
+class SuspectForm(forms.Form):
+    """What data is thought to be bad."""
+
+    episode = forms.UUIDField(
+        label=_("Episode"),
+        required=False,
+        error_messages={"invalid": _("That is no episode's uid.")},
+    )
+    operator = forms.CharField(label=_("Corrected by"), max_length=150, required=False)
+    labeller = forms.CharField(label=_("Labelled by"), max_length=150, required=False)
+    since = DayField(label=_("From day"))
+    until = DayField(label=_("To day"))
+
+    def clean(self) -> dict[str, Any]:
+        """Check that something is named, and that the span is one."""
+        said = super().clean()
+        if not self.errors and not any(said.values()):
+            raise forms.ValidationError(_("Name an episode, an operator, a labeller or days."))
+        if said.get("since") and said.get("until") and said["since"] > said["until"]:
+            self.add_error("until", _("The last day is before the first."))
+        return said
+
+    def suspect(self) -> taint.Suspect:
+        """Return what is meant; the form must be valid."""
+        said = self.cleaned_data
+        return taint.Suspect(
+            episode=said["episode"],
+            operator=said["operator"],
+            labeller=said["labeller"],
+            started_from=said["since"],
+            started_before=said["until"] + timedelta(days=1) if said["until"] else None,
+        )
