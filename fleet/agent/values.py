@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 MAX_SHARE_OF_PERIOD = 0.5
 _TRIES = 5
 _FILE = "current.json"
+_REJECTED_KEPT = 100
 # Values over which the mean cost that is told runs.
 _TIMED = 50
 
@@ -259,6 +260,8 @@ class ValueKeeper:
 
     def _refuse(self, ref: ValueRef, why: str) -> None:
         self._rejected[ref.sha256] = reason = f"value function {ref.number} was refused: {why}"
+        if len(self._rejected) > _REJECTED_KEPT:
+            self._rejected.pop(next(iter(self._rejected)))
         if self._told is not None and self._told.sha256 == ref.sha256:
             self._reason, self._wanted = reason, None
             self._ready.clear()

@@ -62,7 +62,7 @@ class Frame:
         return rows.filter(site=self.site) if self.site else rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cell:
     """One point of one line: counts of training and of held-out episodes, by name (`SUMS`)."""
 
@@ -160,7 +160,8 @@ def over_time(frame: Frame, *, now: datetime) -> list[Cell]:
         at, name = row["starts_at"], row[group] or "none" if group else ""
         wall = min(now, at + frame.width) - at
         cell = cells.setdefault((at, name), Cell(at, name, wall_s=max(0.0, wall.total_seconds())))
-        _fill(cells, (at, name), cell, row)
+        _count(cell, row)
+        cell.robots = max(cell.robots, row["robots"])
     return _largest(list(cells.values()))
 
 
@@ -174,7 +175,7 @@ def over_versions(frame: Frame) -> list[Cell]:
     cells: dict[tuple[int, str], Cell] = {}
     for row in counted.annotate(**{name: Sum(name) for name in SUMS}).order_by(*keys):
         key = row["policy_number"], row.get("task__name", "")
-        _fill(cells, key, cells.setdefault(key, Cell(*key)), row | {"robots": 0})
+        _count(cells.setdefault(key, Cell(*key)), row)
     return _largest(list(cells.values()))
 
 
@@ -245,11 +246,9 @@ def _of_task(rows: QuerySet, frame: Frame) -> QuerySet:
     return rows.filter(task=frame.task) if frame.task is not None else rows
 
 
-def _fill(cells: dict, key: tuple, cell: Cell, row: dict) -> None:
+def _count(cell: Cell, row: dict) -> None:
     counts = cell.held_out if row["purpose"] == Purpose.EVAL else cell.train
     counts.update({name: counts[name] + row[name] for name in SUMS})
-    robots = max(cell.robots, row["robots"])
-    cells[key] = Cell(cell.at, cell.group, cell.train, cell.held_out, robots, cell.wall_s)
 
 
 def _largest(cells: list[Cell]) -> list[Cell]:

@@ -12,7 +12,7 @@ from learning.models import Branch, Exclusion, Learner, PolicyChange, PolicyVers
 from learning.selectors.rollouts import fleet_version, rollout_of
 from learning.selectors.taint import Suspect, suspected, trace
 from learning.services.assignments import lock_rollout
-from learning.services.rollouts import go_back
+from learning.services.rollouts import roll_back
 
 # Episodes of one rebuild: more than this is a whole deployment, or a slip.
 MAX_EXCLUDED = 100_000
@@ -74,7 +74,7 @@ def rebuild(learner: Learner, suspect: Suspect, *, operator: Operator, reason: s
             _branch(learner, found.clean)
         running = fleet_version(rollout_of(learner))
         if found.in_force or running in found.versions:
-            robots = go_back(
+            robots = roll_back(
                 found.clean,
                 kind=PolicyChange.Kind.REBUILT,
                 operator=operator,

@@ -53,15 +53,18 @@ def roll_out(
     return _roll(version, names, PolicyChange.Kind.ROLLED_OUT, operator=operator, reason=reason)
 
 
-def roll_back(version: PolicyVersion, *, operator: Operator, reason: str = "") -> list[str]:
-    """Put every robot back to `version`; as `roll_out` to all, and recorded as a rollback."""
-    return _roll(version, None, PolicyChange.Kind.ROLLED_BACK, operator=operator, reason=reason)
-
-
-def go_back(
-    version: PolicyVersion, *, kind: str, operator: Operator, reason: str, note: str
+def roll_back(
+    version: PolicyVersion,
+    *,
+    operator: Operator,
+    reason: str = "",
+    kind: str = PolicyChange.Kind.ROLLED_BACK,
+    note: str = "",
 ) -> list[str]:
-    """Do what `roll_back` does, recorded as `kind` with a note of what else was done."""
+    """Put every robot back to `version`; as `roll_out` to all.
+
+    It is recorded as `kind`, with a note of what else was done.
+    """
     return _roll(version, None, kind, operator=operator, reason=reason, note=note)
 
 
