@@ -1,20 +1,10 @@
-"""Searching 100,000 episodes through the real page: what a person waits for the server.
+"""Searching 100,000 episodes through the real page; `python -m tests.bench.search` by itself."""
 
-Run as a process of its own (`python -m tests.bench.search`), because Django's settings are chosen
-once a process: it fills the empty database of SOP_VAR or DATABASE_URL, or uses one it filled.
-"""
-
-import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 from learning.experiments.analysis import quantile
 from learning.experiments.system import ROOT
+from tests.bench import requests
 from tests.bench.report import Measure
 
 EPISODES = 100_000
@@ -52,54 +42,24 @@ KINDS = {
 }
 
 
-def measure(episodes: int, repeats: int) -> dict[str, object]:
-    """Fill the database of this process and search it; returns milliseconds by kind."""
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-    from django.db import connection
-
-    from learning.models import Episode
-    from tests.bench.many_episodes import make_episodes
-
-    started = time.perf_counter()
-    call_command("migrate", verbosity=0)
-    if Episode.objects.count() != episodes:
-        make_episodes(episodes)
-    with connection.cursor() as cursor:
-        # What PostgreSQL does by itself in the minutes after such a change.
-        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
-    made_s = time.perf_counter() - started
-    return {"vendor": connection.vendor, "made_s": made_s, "ms": timed(repeats)}
+def measure(episodes: int, repeats: int) -> requests.Took:
+    """Fill the database of this process and search it."""
+    requests.fill(episodes)
+    requests.settle()
+    return requests.timed(paths(), repeats)
 
 
-def timed(repeats: int) -> dict[str, list[float]]:
-    """Search what there is, every kind `repeats` times in turn; returns milliseconds by kind."""
-    from django.test import Client
-
-    from fleet.models import Operator
+def paths() -> dict[str, str]:
+    """Return the addresses of all kinds of searches over what there is."""
     from learning.models import Episode
     from learning.selectors.search import cursor_of
 
-    client = Client(headers={"host": "127.0.0.1"})
-    client.force_login(Operator.objects.first().user)
     middle = Episode.objects.order_by("-started_at")[Episode.objects.count() // 2]
     place = str(cursor_of(middle, "newest")).replace("+", "%2B")
-    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    # In turn, so that none is served from what it just read itself.
-    for turn in range(repeats + 1):
-        for kind, query in KINDS.items():
-            began = time.perf_counter()
-            path = f"/episodes/?{query.format(uid=str(middle.uid)[:8], place=place)}"
-            answer = client.get(path)
-            took_ms = 1000 * (time.perf_counter() - began)
-            if answer.status_code != 200:
-                raise SystemExit(f"{kind} was answered with {answer.status_code}")
-            # The first turn fills caches of Python and of the database.
-            if turn:
-                found[kind].append(took_ms)
-    return found
+    return {
+        kind: f"/episodes/?{query.format(uid=str(middle.uid)[:8], place=place)}"
+        for kind, query in KINDS.items()
+    }
 
 
 def searched() -> list[Measure]:
@@ -112,49 +72,18 @@ def searched() -> list[Measure]:
 
 
 def _searched(key: str, database: str, through: list[str]) -> Measure:
-    # A process of its own: Django's database is chosen once.
-    with tempfile.TemporaryDirectory(prefix="sop-search-") as var:
-        done = subprocess.run(
-            [*through, sys.executable, "-m", "tests.bench.search", "--json"],
-            env={
-                **{k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")},
-                "SOP_VAR": var,
-            },
-            cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-    ms: dict[str, list[float]] = json.loads(done.stdout)["ms"]
-    every = [value for values in ms.values() for value in values]
-    slowest = sorted(ms, key=lambda kind: -quantile(ms[kind], 0.95))[:3]
+    took = requests.apart("tests.bench.search", through)
+    ms = [1000 * seconds for seconds in requests.every(took)]
     return Measure(
         key,
-        quantile(every, 0.95),
+        quantile(ms, 0.95),
         "ms",
         "<= 300",
-        every,
-        f"{len(ms)} kinds of searches over {EPISODES} episodes through the page, request to "
-        f"response, {database}; slowest, p95: "
-        + ", ".join(f"{kind} {quantile(ms[kind], 0.95):.0f}" for kind in slowest),
+        ms,
+        f"{len(took)} kinds of searches over {EPISODES} episodes through the page, request to "
+        f"response, {database}; {requests.slowest(took)}",
     )
 
 
-def main() -> None:
-    """Measure here and print a table, or one line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.search", description=__doc__)
-    parser.add_argument("--episodes", type=int, default=EPISODES)
-    parser.add_argument("--repeats", type=int, default=REPEATS)
-    parser.add_argument("--json", action="store_true", help="for the benchmark that started it")
-    arguments = parser.parse_args()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sop_web.settings")
-    result = measure(arguments.episodes, arguments.repeats)
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    print(f"{arguments.episodes} episodes on {result['vendor']}, made in {result['made_s']:.0f} s")
-    every = [ms for values in result["ms"].values() for ms in values]
-    for kind, values in {**result["ms"], "all": every}.items():
-        p50, p95 = quantile(values, 0.5), quantile(values, 0.95)
-        print(f"{kind:26} n={len(values):3}  p50 {p50:6.1f} ms  p95 {p95:6.1f} ms")
-
-
 if __name__ == "__main__":
-    main()
+    requests.main("tests.bench.search", __doc__, measure, EPISODES, REPEATS)
