@@ -18,7 +18,10 @@ from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, SystemFailed, running_system
 from tests.bench import dashboards, efficiency, parts, sampling, search, video, wall
+from tests.bench.manage import manage
 from tests.bench.report import Measure, last_line, machine, table
+
+PAUSE = "from learning.models import Learner; Learner.objects.update(state='paused')"
 
 
 def measure(
@@ -51,6 +54,9 @@ def measure(
     with running_system(var, robots=parts.ROBOTS, operators=parts.OPERATORS) as system:
         if any(wanted(key) for key in working):
             part(parts.at_work, system, extent)
+    # It has the cores of another machine: here it would take one of the two that robots, server and
+    # browser share, and what follows is about them.
+    manage(var, "shell", "--no-imports", "-c", PAUSE)
     parts.say("second start")
     # Room for the benchmark's own operators: the scripted ones would fight it for the robots.
     with running_system(var, robots=parts.ROBOTS, operators=0) as system:
@@ -79,7 +85,7 @@ def measure(
     } | dict.fromkeys(wall.KEYS, wall.walls)
     if any(wanted(key) for key in video_parts):
         parts.say("fourth start, with robots that only show pictures")
-        video.prepare(var, video.LADDER_ROBOTS)
+        video.register(var, video.LADDER_ROBOTS)
         with running_system(var, robots=0, operators=0) as system:
             for run in dict.fromkeys(run for key, run in video_parts.items() if wanted(key)):
                 part(run, system, extent.pictures)

