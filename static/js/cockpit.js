@@ -10,6 +10,7 @@ import { HandoverRow } from "./handover.js";
 import { Lamp } from "./lamp.js";
 import { fill, gettext, said as heard } from "./language.js";
 import { pageLink } from "./link.js";
+import { ending } from "./outcomes.js";
 import { paint, write } from "./paint.js";
 
 const SHOW_MS = 100;
@@ -26,11 +27,10 @@ const feeds = new Feeds(document.body.dataset.feedSocket);
 const cameras = new Cameras({ page, spec, robot, feeds, changed: () => showFrame() });
 const episode = new Episode(page, spec);
 const driver = new Driver({ robot, actionNames: spec.action_names, low: spec.action_low, high: spec.action_high, headingRad: 0 });
-let [state, telemetry] = [null, null];
-let asking = false;
+let [state, telemetry, controls] = [null, null, null];
 let saidMs = performance.now();
 // Whether a state with our lease was seen: one from before the grant must not look like its end.
-let seen = false;
+let [asking, seen] = [false, false];
 
 const mine = () => driver.epoch !== null;
 
@@ -59,9 +59,8 @@ function handBack() {
 
 /** The lease is gone, whoever ended it. */
 function lose(text) {
-  if (!mine()) return;
+  if (mine()) say(text, "bad");
   driver.release();
-  say(text, "bad");
 }
 
 function judge(outcome) {
@@ -96,7 +95,6 @@ const lamp = new Lamp({
   probedMs: () => link.rttMs + (state?.heartbeat?.rtt_ms ?? NaN),
   say,
 });
-let controls = null;
 controls = new Controls({
   page,
   driver,
@@ -144,6 +142,8 @@ function showFast() {
 const on = (name, then) => document.body.addEventListener(name, (event) => then(event.detail));
 on("sop:state", (next) => {
   if (next.robot !== robot) return;
+  const ended = ending(state?.heartbeat, next.heartbeat);
+  if (ended) say(ended);
   state = next;
   seen ||= mine() && next.lease?.epoch === driver.epoch;
   if (mine() && (next.lease ? next.lease.epoch > driver.epoch : seen)) {

@@ -21,3 +21,13 @@ export function streakWords(recent) {
   if (n < 2) return "";
   return fill(n < MOST ? gettext("%(n)s in a row") : gettext("%(n)s+ in a row"), { n });
 }
+
+/**
+ * How the episode ended that ran a heartbeat ago.
+ * @param {object|null|undefined} before heartbeat @param {object|null|undefined} now the next one
+ * @returns {string} in words; "" while it runs, and where none ran
+ */
+export function ending(before, now) {
+  if (!before?.episode || !now?.recent || now.episode === before.episode) return "";
+  return fill(gettext("The episode ended: %(outcome)s"), { outcome: outcomes(now.recent).at(-1).word });
+}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Desk
 from tests.e2e.pages import FleetPage, RobotPage
@@ -27,6 +27,7 @@ PAGES = {
     "fleet": "/",
     "cockpit": "/robots/robot-1/",
     "episodes": "/episodes/",
+    "episode": "/episodes/",
     "learner": "/learner/",
     "policies": "/policies/",
     "version": "/policies/1/",
@@ -72,6 +73,9 @@ def test_everybody_can_read_and_use_the_page(desk: Desk, name: str) -> None:
         case _:
             page.goto(f"{desk.site.url}{PAGES[name]}")
             page.wait_for_load_state("networkidle")
+    if name == "episode":
+        page.get_by_role("row").get_by_role("link").first.click()
+        expect(page.get_by_role("heading", name="Lineage")).to_be_visible()
     check(page, name)
 
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { behind, changed, condition, facts, holder, matches, offers, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
-import { outcomes, streak } from "../../static/js/outcomes.js";
+import { ending, outcomes, streak } from "../../static/js/outcomes.js";
 
 function state(more = {}, beat = {}) {
   return {
@@ -93,6 +93,16 @@ test("numbers of the loop and the spool are written with their units", () => {
   assert.equal(said.missed, "0 of 20");
   assert.equal(said.spool, "1 episode, 2 kB");
   assert.equal(said.task, "Shelf place");
+});
+
+test("the end of an episode is told once, by its outcome", () => {
+  const running = { episode: "a", recent: "s" };
+  assert.equal(ending(running, { episode: "", recent: "sf" }), "The episode ended: failure");
+  assert.equal(ending(running, { episode: "b", recent: "st" }), "The episode ended: timeout");
+  assert.equal(ending(running, { episode: "a", recent: "s" }), "");
+  assert.equal(ending({ episode: "", recent: "sf" }, { episode: "b", recent: "sf" }), "");
+  assert.equal(ending(null, running), "");
+  assert.equal(ending(running, null), "");
 });
 
 test("outcomes are the last ten in words", () => {
