@@ -182,7 +182,7 @@ def keys(system: System, extent: Extent) -> list[Measure]:
             "<= 50",
             latencies,
             "key down in Chromium on the robot page to the command accepted by the robot's "
-            "arbiter, browser and robots on the same cores; until the page sent it p95 "
+            "arbiter, browser and one robot on the same cores; until the page sent it p95 "
             f"{quantile([press.sent_ms for press in presses], 0.95):.0f} ms, from there "
             f"{quantile([press.total_ms - press.sent_ms for press in presses], 0.95):.0f} ms; "
             f"presses without a measurement: {reasons}; {steal}",
@@ -234,7 +234,7 @@ def labels(system: System, extent: Extent) -> list[Measure]:
             "<= 150",
             found,
             "key down in Chromium on the labelling desk to the first picture of the next episode "
-            f"drawn, browser and {ROBOTS} robots on the same cores; {steal}",
+            f"drawn, browser and one robot on the same cores; {steal}",
         )
     ]
 

@@ -52,6 +52,16 @@ from learning.models import DeskClaim
 n = DeskClaim.objects.filter(operator__user__username="{name}").count()
 pathlib.Path("{path}").write_text(str(n))
 """
+# Two people judge one of them differently.
+DISAGREE = """
+from fleet.models import Operator
+from learning.models import Episode
+from learning.services.labels import add_label
+episode = Episode.objects.get(seed=911)
+for name, outcome in (("labeller", "success"), ("operator", "partial")):
+    add_label(episode_uid=episode.uid, operator=Operator.objects.get(user__username=name),
+        outcome=outcome)
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -155,3 +165,14 @@ def test_a_judgement_made_without_a_connection_is_kept_and_saved_later(desk: Des
     assert [row[:2] for row in labels(desk, "operator")] == [[first, "success"]]
     # Chromium itself logs the refused connection.
     desk.errors[:] = [said for said in desk.errors if "ERR_CONNECTION_REFUSED" not in said]
+
+
+def test_a_conflict_of_two_labellers_is_settled_by_a_button(desk: Desk, site: Site) -> None:
+    site.run(DISAGREE)
+    page = desk.sign_in("lead")
+    page.goto(f"{site.url}/label/review/")
+    row = page.get_by_role("row").filter(has_text="partial")
+    row.get_by_role("button", name="as failure").click()
+    expect(row.get_by_role("status")).to_have_text("settled: failure")
+    page.reload()
+    expect(page.get_by_text("No conflict to settle")).to_be_visible()
