@@ -17,8 +17,8 @@ from pathlib import Path
 from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, SystemFailed, running_system
-from tests.bench import dashboards, efficiency, parts, sampling, search, video, wall
-from tests.bench.manage import manage
+from tests.bench import dashboards, efficiency, listing, parts, sampling, search, video, wall
+from tests.bench.manage import say_in
 from tests.bench.report import Measure, last_line, machine, table
 
 PAUSE = "from learning.models import Learner; Learner.objects.update(state='paused')"
@@ -44,7 +44,10 @@ def measure(
             failed.append(f"{run.__name__}: {error}")
             parts.say(f"FAILED {failed[-1]}")
 
-    working = ("loop_jitter_p99_ms", "episode_to_gradient_p50_s", "publish_transfer_p95_s")
+    working = (
+        "loop_jitter_p99_ms", "episode_to_gradient_p50_s", "publish_transfer_p95_s",
+        "correction_to_fleet_p50_s",
+    )  # fmt: skip
     parts.say(f"preparing database and demonstrations in {var}")
     kept = ROOT / "var" / "experiments" / "kept"
     prepare_system(
@@ -56,7 +59,7 @@ def measure(
             part(parts.at_work, system, extent)
     # It has the cores of another machine: here it would take one of the two that robots, server and
     # browser share, and what follows is about them.
-    manage(var, "shell", "--no-imports", "-c", PAUSE)
+    say_in(var, PAUSE)
     parts.say("second start")
     # Room for the benchmark's own operators: the scripted ones would fight it for the robots.
     with running_system(var, robots=parts.ROBOTS, operators=0) as system:
@@ -99,6 +102,9 @@ def measure(
     if wanted("episode_search_p95_ms") or wanted("episode_search_p95_ms_postgresql"):
         parts.say("searching a hundred thousand episodes")
         part(search.searched)
+    if wanted("api_list_p95_ms"):
+        parts.say("listing a hundred thousand episodes")
+        part(listing.listed)
     if wanted("dashboard_p95_s"):
         parts.say("looking at a million episodes")
         part(dashboards.looked_at)

@@ -23,6 +23,7 @@ from tests.bench import (
     rollbacks,
     video,
 )
+from tests.bench.manage import say_in
 from tests.bench.report import Measure
 from tests.bench.steal import StealWatch
 
@@ -31,6 +32,16 @@ OPERATORS = 2
 # Operators that no process uses: the benchmark's own clients.
 SPARE = OPERATORS
 LEARNER = "hg-dagger"
+FRESHNESS = """
+import json
+from dataclasses import asdict
+from datetime import timedelta
+from django.utils import timezone
+from learning.selectors.dashboards import Frame
+from learning.selectors.freshness import correction_to_fleet
+now = timezone.now()
+print(json.dumps(asdict(correction_to_fleet(Frame(since=now - timedelta(hours=1), until=now)))))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +133,20 @@ def at_work(system: System, extent: Extent) -> list[Measure]:
             f"version's row to its bytes verified on all {ROBOTS} robots; "
             f"{fleet.published(ledger, since)} published",
         ),
+        _correction_to_fleet(system),
     ]
+
+
+def _correction_to_fleet(system: System) -> Measure:
+    found = json.loads(say_in(system.var, FRESHNESS))
+    return Measure(
+        "correction_to_fleet_p50_s",
+        found["p50_s"],
+        "s",
+        note="a correction's first command to a robot that runs a version trained on it, as the "
+        f"dashboards say it: {found['corrections']} corrections by scripted operators, "
+        f"{found['arrived']} arrivals at a robot, p95 {found['p95_s'] or float('nan'):.1f} s",
+    )
 
 
 def cuts(system: System, extent: Extent) -> list[Measure]:

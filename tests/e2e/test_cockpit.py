@@ -64,16 +64,20 @@ def test_a_gamepad_moves_the_arm_while_its_shoulder_is_held_and_its_loss_is_neut
     assert not sent, "without the dead-man a stick says nothing"
     before = cockpit.hand_z()
 
+    def driven() -> bool:
+        # What the policy began may still raise the hand a little: it counts with commands only.
+        commanded = any(message["action"][2] > 0.3 for message in sent)
+        return commanded and cockpit.hand_z() > before + 0.02
+
     def held() -> bool:
         # After a lockout, which a busy machine may cause, the shoulder must be let go once.
         cockpit.keep()
         pad(up)
         page.wait_for_timeout(120)
         pad(up, SHOULDER)
-        return cockpit.wait(lambda: cockpit.hand_z() > before + 0.02, seconds=3)
+        return cockpit.wait(driven, seconds=3)
 
     assert cockpit.wait(held)
-    assert any(message["action"][2] > 0.3 for message in sent)
     page.evaluate("setPad(null)")
     expect(cockpit.message).to_have_text("Gamepad lost: the robot stands still.")
     expect(page.locator("[data-applied]")).to_have_text(STILL)
@@ -94,12 +98,16 @@ def test_a_drag_on_the_picture_moves_the_arm_and_letting_go_is_neutral(desk: Des
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     before = cockpit.hand_z()
 
+    def driven() -> bool:
+        commanded = any(message["action"][2] > 0.1 for message in sent)
+        return commanded and cockpit.hand_z() > before + 0.015
+
     def dragged() -> bool:
         cockpit.keep()
         page.mouse.move(x, y)
         page.mouse.down()
         page.mouse.move(x, y - box["width"] * 0.2)
-        return cockpit.wait(lambda: cockpit.hand_z() > before + 0.015, seconds=3)
+        return cockpit.wait(driven, seconds=3)
 
     def up_and_again() -> bool:
         reached = dragged()
@@ -111,7 +119,6 @@ def test_a_drag_on_the_picture_moves_the_arm_and_letting_go_is_neutral(desk: Des
     assert cockpit.wait(up_and_again)
     page.mouse.up()
     page.keyboard.up("Shift")
-    assert any(message["action"][2] > 0.1 for message in sent)
     expect(page.locator("[data-applied]")).to_have_text(STILL)
     cockpit.hand_back()
 

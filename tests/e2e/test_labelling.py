@@ -60,7 +60,7 @@ from learning.services.labels import add_label
 episode = Episode.objects.get(seed=911)
 for name, outcome in (("labeller", "success"), ("operator", "partial")):
     add_label(episode_uid=episode.uid, operator=Operator.objects.get(user__username=name),
-        outcome=outcome)
+        outcome=outcome, source="desk")
 """
 
 

@@ -52,7 +52,7 @@ def test_an_episode_names_the_versions_that_made_it_and_those_it_trained(
     text = version_page(cast, path)
     # Version 2 came before that step, version 3 never left the gate.
     assert "2 versions of hg-dagger" in text
-    assert '>v4</a> to <a href="/policies/5/?learner=hg-dagger">v5</a>' in text
+    assert '>v4</a>–<a href="/policies/5/?learner=hg-dagger">v5</a>' in text
     other = Learner.objects.create(name="recap")
     EpisodeUse.objects.create(episode=sent, learner=other, step=1)
     assert "recap learns from it and has not published since" in version_page(cast, path)
