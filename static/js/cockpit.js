@@ -10,7 +10,6 @@ import { HandoverRow } from "./handover.js";
 import { Lamp } from "./lamp.js";
 import { fill, gettext, said as heard } from "./language.js";
 import { pageLink } from "./link.js";
-import { ending } from "./outcomes.js";
 import { paint, write } from "./paint.js";
 
 const SHOW_MS = 100;
@@ -142,8 +141,6 @@ function showFast() {
 const on = (name, then) => document.body.addEventListener(name, (event) => then(event.detail));
 on("sop:state", (next) => {
   if (next.robot !== robot) return;
-  const ended = ending(state?.heartbeat, next.heartbeat);
-  if (ended) say(ended);
   state = next;
   seen ||= mine() && next.lease?.epoch === driver.epoch;
   if (mine() && (next.lease ? next.lease.epoch > driver.epoch : seen)) {

@@ -3,7 +3,7 @@
 import { valueWords } from "./estimates.js";
 import { fill, gettext, ngettext, said } from "./language.js";
 import { latencyKind } from "./latency.js";
-import { streakWords } from "./outcomes.js";
+import { lastWords, streakWords } from "./outcomes.js";
 import { age, clock, size, title } from "./words.js";
 
 /**
@@ -106,6 +106,7 @@ export function facts(state, { you, nowMs, online }) {
     linkKind: kind === "offline" ? "offline" : latencyKind(beat.rtt_ms),
     recent: beat.recent ?? "",
     streak: streakWords(beat.recent ?? ""),
+    last: lastWords(beat.recent ?? ""),
     episode: beat.episode ? beat.episode.slice(0, 8) : "—",
     tick: beat.tick === undefined ? "—" : String(beat.tick),
     left: Number.isFinite(beat.left_s) ? fill(gettext("· %(age)s left"), { age: age(1000 * beat.left_s) }) : "",

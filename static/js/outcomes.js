@@ -22,12 +22,7 @@ export function streakWords(recent) {
   return fill(n < MOST ? gettext("%(n)s in a row") : gettext("%(n)s+ in a row"), { n });
 }
 
-/**
- * How the episode ended that ran a heartbeat ago.
- * @param {object|null|undefined} before heartbeat @param {object|null|undefined} now the next one
- * @returns {string} in words; "" while it runs, and where none ran
- */
-export function ending(before, now) {
-  if (!before?.episode || !now?.recent || now.episode === before.episode) return "";
-  return fill(gettext("The episode ended: %(outcome)s"), { outcome: outcomes(now.recent).at(-1).word });
+/** @param {string} recent heartbeat's outcomes @returns {string} how the last episode ended; "" before any did */
+export function lastWords(recent) {
+  return recent ? fill(gettext("· last: %(outcome)s"), { outcome: outcomes(recent).at(-1).word }) : "";
 }

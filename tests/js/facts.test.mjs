@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { behind, changed, condition, facts, holder, matches, offers, policyWords, stateWords, takeoverOffer, tally, urgency, why } from "../../static/js/facts.js";
-import { ending, outcomes, streak } from "../../static/js/outcomes.js";
+import { lastWords, outcomes, streak } from "../../static/js/outcomes.js";
 
 function state(more = {}, beat = {}) {
   return {
@@ -95,14 +95,10 @@ test("numbers of the loop and the spool are written with their units", () => {
   assert.equal(said.task, "Shelf place");
 });
 
-test("the end of an episode is told once, by its outcome", () => {
-  const running = { episode: "a", recent: "s" };
-  assert.equal(ending(running, { episode: "", recent: "sf" }), "The episode ended: failure");
-  assert.equal(ending(running, { episode: "b", recent: "st" }), "The episode ended: timeout");
-  assert.equal(ending(running, { episode: "a", recent: "s" }), "");
-  assert.equal(ending({ episode: "", recent: "sf" }, { episode: "b", recent: "sf" }), "");
-  assert.equal(ending(null, running), "");
-  assert.equal(ending(running, null), "");
+test("how the last episode ended is said, and nothing before one did", () => {
+  assert.equal(lastWords("sf"), "· last: failure");
+  assert.equal(lastWords("st"), "· last: timeout");
+  assert.equal(lastWords(""), "");
 });
 
 test("outcomes are the last ten in words", () => {
