@@ -8,7 +8,7 @@ from django.db.models.functions import Coalesce
 
 from fleet.models import Robot
 from learning.exceptions import Forbidden
-from learning.models import ClosedCursor, Episode, Label
+from learning.models import ClosedCursor, Episode, Intervention, Label
 from learning.models.episodes import Purpose
 
 
@@ -63,8 +63,10 @@ def trainable_after(seq: int) -> QuerySet[Episode]:
 
 
 def with_interventions(episodes: QuerySet[Episode]) -> QuerySet[Episode]:
-    """Annotate `intervention_count`."""
-    return episodes.annotate(intervention_count=Count("interventions", distinct=True))
+    """Annotate `intervention_count`, counted for the rows that are read and for no others."""
+    of_one = Intervention.objects.filter(episode=OuterRef("pk")).order_by().values("episode")
+    counted = Subquery(of_one.annotate(n=Count("pk")).values("n"))
+    return episodes.annotate(intervention_count=Coalesce(counted, 0))
 
 
 def last_closed_seq() -> int:

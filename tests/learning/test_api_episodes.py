@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet.protocol.episode import sha256_of
-from learning.models import Episode, EpisodePart, Label
+from learning.models import Episode, EpisodePart, Intervention, Label
 from tests.factories import make_operator, make_robot
 from tests.learning.making import record, send
 
@@ -249,6 +249,16 @@ def test_reading_episodes_needs_an_operator(client, robot, task, cast):
     # A wrong token is an error of its own, also beside a valid session.
     client.force_login(cast.viewer.user)
     assert client.get("/api/episodes", headers=bearer("wrong")).status_code == 401
+
+
+def test_a_listed_episode_says_how_often_it_was_corrected(client, robot, task, cast):
+    for modes in ((0,) * 6, (0, 2, 1, 1, 0, 0), (0, 2, 1, 0, 2, 1, 0)):
+        send(record(robot, task, modes=modes), robot)
+    client.force_login(cast.viewer.user)
+    listed = client.get("/api/episodes").json()["episodes"]
+    counts = [Intervention.objects.filter(episode__uid=one["uid"]).count() for one in listed]
+    assert [one["interventions"] for one in listed] == counts
+    assert sorted(counts)[0] == 0 < sorted(counts)[1]
 
 
 @pytest.mark.parametrize("query", ["since_seq=-1", "since_seq=x", "limit=0", f"since_seq={2**70}"])
