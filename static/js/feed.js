@@ -3,6 +3,8 @@
 // The server sends a frame only while it holds credit for it; we return the credit when a frame was
 // drawn or was overtaken. So a slow tab lowers its own frame rate and never its own freshness.
 
+import { decode } from "./jpeg.js";
+
 const RETRY_MS = 1000;
 
 /** @param {ArrayBuffer} data one binary message @returns {{header: object, jpeg: Uint8Array}} */
@@ -34,22 +36,6 @@ export class FrameAge {
   /** @param {number} nowMs @returns {number} milliseconds, Infinity before the first frame */
   at(nowMs) {
     return Number.isNaN(this.takenMs) ? Infinity : Math.max(0, nowMs - this.takenMs);
-  }
-}
-
-/**
- * Decode a JPEG. WebCodecs takes a tenth of the time of a Blob, which goes through another process;
- * browsers have it where the page came over HTTPS or from this machine.
- * @param {Uint8Array} jpeg @returns {Promise<ImageBitmap|VideoFrame>} to be closed after use
- */
-async function decode(jpeg) {
-  const type = "image/jpeg";
-  if (!globalThis.ImageDecoder) return createImageBitmap(new Blob([jpeg], { type }));
-  const decoder = new ImageDecoder({ data: jpeg, type });
-  try {
-    return (await decoder.decode()).image;
-  } finally {
-    decoder.close();
   }
 }
 

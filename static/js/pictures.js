@@ -1,5 +1,6 @@
 // Pictures of one recorded episode: fetched in packs, the needed ones first, decoded when shown.
 import { fill, gettext } from "./language.js";
+import { bitmapOf } from "./jpeg.js";
 import { newestAt, packOf, unpackPictures, wantedPacks } from "./playback.js";
 
 // Decoded pictures kept; the compressed ones are kept all.
@@ -87,8 +88,7 @@ export class Pictures {
     if (newest < 0 || this.closing.signal.aborted) return null;
     const key = `${camera}/${newest}`;
     if (!this.decoded.has(key)) {
-      const jpeg = new Blob([this.jpegs.get(camera).get(newest)], { type: "image/jpeg" });
-      this.keep(key, await createImageBitmap(jpeg));
+      this.keep(key, await bitmapOf(this.jpegs.get(camera).get(newest)));
     }
     return this.decoded.get(key) ?? null;
   }
