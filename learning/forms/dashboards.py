@@ -1,18 +1,17 @@
 """What an address of the dashboards says."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from fleet.models import Robot, Task
-from learning.forms.fields import DayField, NamedField, one_of
+from learning.forms.fields import DaysForm, NamedField, one_of
 from learning.selectors import dashboards
 
 
-class DashboardForm(forms.Form):
+class DashboardForm(DaysForm):
     """What dashboards are about, as their address carries it."""
 
     RANGES = {
@@ -23,8 +22,6 @@ class DashboardForm(forms.Form):
     }
 
     range = one_of(_("Range"), [(name, words) for name, (words, _) in RANGES.items()], empty=False)
-    since = DayField(label=_("From day"))
-    until = DayField(label=_("To day"))
     axis = one_of(
         pgettext_lazy("axis", "By"),
         [("time", _("time")), ("version", _("policy version"))],
@@ -35,20 +32,10 @@ class DashboardForm(forms.Form):
     robot = NamedField(Robot, label=_("Robot"))
     site = forms.CharField(label=_("Site"), max_length=64, required=False)
 
-    def clean(self) -> dict[str, Any]:
-        """Check what spans two fields."""
-        said = super().clean()
-        first, last = said.get("since"), said.get("until")
-        if first and last and first > last:
-            self.add_error("until", _("The last day is before the first."))
-        return said
-
     def frame(self, now: datetime) -> dashboards.Frame:
         """Return what is looked at; the form must be valid. Named days win over the range."""
         said = self.cleaned_data
-        until = now + timedelta(hours=1)
-        if said["until"]:
-            until = said["until"] + timedelta(days=1)
+        until = self.end or now + timedelta(hours=1)
         since = said["since"] or until - self.RANGES[said["range"] or "day"][1]
         hourly = until - since <= dashboards.HOURLY
         begin = {"minute": 0, "second": 0, "microsecond": 0} | ({} if hourly else {"hour": 0})

@@ -1,7 +1,7 @@
 """Fields that several forms have."""
 
 import re
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from django import forms
@@ -87,6 +87,27 @@ class DayField(forms.DateField):
 
 # What is shown: a text, or one that is translated when it is.
 Words = str | Promise
+
+
+class DaysForm(forms.Form):
+    """A range of days, both included and both optional."""
+
+    since = DayField(label=_("From day"))
+    until = DayField(label=_("To day"))
+
+    def clean(self) -> dict[str, Any]:
+        """Check that the range is one."""
+        said = super().clean()
+        first, last = said.get("since"), said.get("until")
+        if first and last and first > last:
+            self.add_error("until", _("The last day is before the first."))
+        return said
+
+    @property
+    def end(self) -> datetime | None:
+        """The end of the last day, excluded; the form must be valid."""
+        last: datetime | None = self.cleaned_data["until"]
+        return last + timedelta(days=1) if last else None
 
 
 class RobotsField(forms.ModelMultipleChoiceField):

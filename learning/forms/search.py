@@ -1,6 +1,5 @@
 """What an address of the episode browser says."""
 
-from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -9,16 +8,21 @@ from django.utils.translation import gettext_lazy as _
 from fleet.models import Robot, Task
 from fleet.phrases import sentence
 from learning.exceptions import Unprocessable
-from learning.forms.fields import DayField, NamedField, VersionField, number, one_of
+from learning.forms.fields import DaysForm, NamedField, VersionField, number, one_of
 from learning.models.corrections import Mark
 from learning.models.episodes import Purpose
 from learning.models.labels import Judgement
 from learning.selectors import search
 
 
-class SearchForm(forms.Form):
+class SearchForm(DaysForm):
     """The filters, the order and the place in the list that an address of the browser carries."""
 
+    # What an address and the list of active filters say, in this order; then the days and the rest.
+    field_order = (
+        "q", "task", "robot", "purpose", "outcome", "corrected", "marked", "labelled", "by",
+        "policy_from", "policy_to", "made", "trained",
+    )  # fmt: skip
     q = forms.CharField(label=_("Search"), max_length=200, required=False)
     task = NamedField(Task, label=_("Task"))
     robot = NamedField(Robot, label=_("Robot"))
@@ -46,8 +50,6 @@ class SearchForm(forms.Form):
     policy_to = number(_("Policy to"))
     made = VersionField(label=_("Made by version"), max_length=80, required=False)
     trained = VersionField(label=_("Trained version"), max_length=80, required=False)
-    since = DayField(label=_("From day"))
-    until = DayField(label=_("To day"))
     sort = one_of(
         _("Order"), [(name, order.words) for name, order in search.ORDERS.items()], empty=False
     )
@@ -61,9 +63,6 @@ class SearchForm(forms.Form):
         if low is not None and high is not None and low > high:
             words = _("There is no policy between %(low)s and %(high)s.")
             self.add_error("policy_to", words % {"low": low, "high": high})
-        first, last = said.get("since"), said.get("until")
-        if first and last and first > last:
-            self.add_error("until", _("The last day is before the first."))
         for side in ("after", "before"):
             if said.get(side):
                 try:
@@ -90,7 +89,7 @@ class SearchForm(forms.Form):
             made_by=said["made"],
             taught=said["trained"],
             started_from=said["since"],
-            started_before=said["until"] + timedelta(days=1) if said["until"] else None,
+            started_before=self.end,
             order=said["sort"] or "newest",
         )
 

@@ -1,16 +1,15 @@
 """What data is thought to be bad."""
 
-from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from learning.forms.fields import DayField
+from learning.forms.fields import DaysForm
 from learning.selectors import taint
 
 
-class SuspectForm(forms.Form):
+class SuspectForm(DaysForm):
     """What data is thought to be bad."""
 
     episode = forms.UUIDField(
@@ -20,16 +19,12 @@ class SuspectForm(forms.Form):
     )
     operator = forms.CharField(label=_("Corrected by"), max_length=150, required=False)
     labeller = forms.CharField(label=_("Labelled by"), max_length=150, required=False)
-    since = DayField(label=_("From day"))
-    until = DayField(label=_("To day"))
 
     def clean(self) -> dict[str, Any]:
-        """Check that something is named, and that the span is one."""
+        """Check that something is named."""
         said = super().clean()
         if not self.errors and not any(said.values()):
             raise forms.ValidationError(_("Name an episode, an operator, a labeller or days."))
-        if said.get("since") and said.get("until") and said["since"] > said["until"]:
-            self.add_error("until", _("The last day is before the first."))
         return said
 
     def suspect(self) -> taint.Suspect:
@@ -40,5 +35,5 @@ class SuspectForm(forms.Form):
             operator=said["operator"],
             labeller=said["labeller"],
             started_from=said["since"],
-            started_before=said["until"] + timedelta(days=1) if said["until"] else None,
+            started_before=self.end,
         )
