@@ -58,8 +58,9 @@ function handBack() {
 
 /** The lease is gone, whoever ended it. */
 function lose(text) {
-  if (mine()) say(text, "bad");
+  if (!mine()) return;
   driver.release();
+  say(text, "bad");
 }
 
 function judge(outcome) {

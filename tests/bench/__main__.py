@@ -18,7 +18,7 @@ from learning.experiments.preparation import prepare_system
 from learning.experiments.stages import write_json
 from learning.experiments.system import ROOT, SystemFailed, running_system
 from tests.bench import dashboards, efficiency, listing, parts, sampling, search, video, wall
-from tests.bench.manage import say_in
+from tests.bench.manage import shell
 from tests.bench.report import Measure, last_line, machine, table
 
 PAUSE = "from learning.models import Learner; Learner.objects.update(state='paused')"
@@ -59,7 +59,7 @@ def measure(
             part(parts.at_work, system, extent)
     # It has the cores of another machine: here it would take one of the two that robots, server and
     # browser share, and what follows is about them.
-    say_in(var, PAUSE)
+    shell(var, PAUSE)
     parts.say("second start")
     # Room for the benchmark's own operators: the scripted ones would fight it for the robots.
     with running_system(var, robots=parts.ROBOTS, operators=0) as system:

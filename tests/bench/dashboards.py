@@ -3,7 +3,6 @@
 `python -m tests.bench.dashboards` measures them by itself.
 """
 
-from learning.experiments.analysis import quantile
 from tests.bench import requests
 from tests.bench.report import Measure
 
@@ -44,19 +43,9 @@ def measure(episodes: int, repeats: int) -> requests.Took:
 
 def looked_at() -> list[Measure]:
     """Measure in a process with a database file of its own."""
-    took = requests.apart("tests.bench.dashboards")
-    every = requests.every(took)
-    return [
-        Measure(
-            "dashboard_p95_s",
-            quantile(every, 0.95),
-            "s",
-            "<= 1",
-            every,
-            f"{len(took)} kinds of requests over {EPISODES} episodes, request to response, SQLite; "
-            + requests.slowest(took),
-        )
-    ]
+    words = f"requests over {EPISODES} episodes, SQLite"
+    module = "tests.bench.dashboards"
+    return [requests.measured("dashboard_p95_s", module, words, unit="s", target="<= 1")]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Listing 100,000 episodes through the API; `python -m tests.bench.listing` by itself."""
 
-from learning.experiments.analysis import quantile
 from tests.bench import requests
 from tests.bench.report import Measure
 
@@ -31,19 +30,9 @@ def measure(episodes: int, repeats: int) -> requests.Took:
 
 def listed() -> list[Measure]:
     """Measure in a process with a database file of its own."""
-    took = requests.apart("tests.bench.listing")
-    ms = [1000 * seconds for seconds in requests.every(took)]
-    return [
-        Measure(
-            "api_list_p95_ms",
-            quantile(ms, 0.95),
-            "ms",
-            "<= 300",
-            ms,
-            f"{len(took)} kinds of pages of {EPISODES} episodes, request to response, SQLite; "
-            + requests.slowest(took),
-        )
-    ]
+    words = f"pages of {EPISODES} episodes, SQLite"
+    module = "tests.bench.listing"
+    return [requests.measured("api_list_p95_ms", module, words, unit="ms", target="<= 300")]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,6 @@ def manage(var: Path, *words: str) -> str:
     return done.stdout
 
 
-def say_in(var: Path, code: str) -> str:
+def shell(var: Path, code: str) -> str:
     """Run Python where the ORM works; returns what it printed."""
     return manage(var, "shell", "--no-imports", "-c", code)

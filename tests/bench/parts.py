@@ -23,7 +23,7 @@ from tests.bench import (
     rollbacks,
     video,
 )
-from tests.bench.manage import say_in
+from tests.bench.manage import shell
 from tests.bench.report import Measure
 from tests.bench.steal import StealWatch
 
@@ -138,7 +138,7 @@ def at_work(system: System, extent: Extent) -> list[Measure]:
 
 
 def _correction_to_fleet(system: System) -> Measure:
-    found = json.loads(say_in(system.var, FRESHNESS))
+    found = json.loads(shell(system.var, FRESHNESS))
     return Measure(
         "correction_to_fleet_p50_s",
         found["p50_s"],

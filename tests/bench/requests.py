@@ -15,9 +15,11 @@ from collections.abc import Callable, Sequence
 
 from learning.experiments.analysis import quantile
 from learning.experiments.system import ROOT
+from tests.bench.report import Measure
 
 # Seconds from request to response, by kind of request.
 Took = dict[str, list[float]]
+PER_SECOND = {"s": 1, "ms": 1000}
 
 
 def fill(episodes: int) -> bool:
@@ -72,7 +74,9 @@ def timed(paths: dict[str, str], repeats: int) -> Took:
     return took
 
 
-def apart(module: str, through: Sequence[str] = ()) -> Took:
+def measured(
+    key: str, module: str, words: str, *, unit: str, target: str, through: Sequence[str] = ()
+) -> Measure:
     """Run `python -m module --json` on a private database, by way of a command if one is named."""
     with tempfile.TemporaryDirectory(prefix="sop-requests-") as var:
         done = subprocess.run(
@@ -84,19 +88,18 @@ def apart(module: str, through: Sequence[str] = ()) -> Took:
             cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
     took: Took = json.loads(done.stdout)
-    return took
+    p95 = {kind: quantile(values, 0.95) for kind, values in took.items()}
+    slowest = ", ".join(
+        f"{kind} {1000 * p95[kind]:.0f} ms" for kind in sorted(p95, key=lambda kind: -p95[kind])[:3]
+    )
+    values = [seconds * PER_SECOND[unit] for seconds in every(took)]
+    note = f"{len(took)} kinds of {words}, request to response; slowest, p95: {slowest}"
+    return Measure(key, quantile(values, 0.95), unit, target, values, note)
 
 
 def every(took: Took) -> list[float]:
     """Return the seconds of all kinds."""
     return [seconds for values in took.values() for seconds in values]
-
-
-def slowest(took: Took) -> str:
-    """Say which kinds take longest."""
-    p95 = {kind: quantile(values, 0.95) for kind, values in took.items()}
-    three = sorted(p95, key=lambda kind: -p95[kind])[:3]
-    return "slowest, p95: " + ", ".join(f"{kind} {1000 * p95[kind]:.0f} ms" for kind in three)
 
 
 def main(

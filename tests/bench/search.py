@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from learning.experiments.analysis import quantile
 from learning.experiments.system import ROOT
 from tests.bench import requests
 from tests.bench.report import Measure
@@ -72,17 +71,9 @@ def searched() -> list[Measure]:
 
 
 def _searched(key: str, database: str, through: list[str]) -> Measure:
-    took = requests.apart("tests.bench.search", through)
-    ms = [1000 * seconds for seconds in requests.every(took)]
-    return Measure(
-        key,
-        quantile(ms, 0.95),
-        "ms",
-        "<= 300",
-        ms,
-        f"{len(took)} kinds of searches over {EPISODES} episodes through the page, request to "
-        f"response, {database}; {requests.slowest(took)}",
-    )
+    words = f"searches over {EPISODES} episodes through the page, {database}"
+    module = "tests.bench.search"
+    return requests.measured(key, module, words, unit="ms", target="<= 300", through=through)
 
 
 if __name__ == "__main__":
